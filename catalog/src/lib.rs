@@ -1,0 +1,1 @@
+//! The relational database: projects, keys, tokens, commits and the lake's catalog.

@@ -1,0 +1,1 @@
+//! Ticks, sources, the graph, tables and commits.

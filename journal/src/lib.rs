@@ -1,0 +1,1 @@
+//! The durable log: the only input of the graph.

@@ -1,0 +1,1 @@
+//! The logic of the graph: pure cores with thin timely wrappers.

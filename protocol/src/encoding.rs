@@ -1,0 +1,128 @@
+//! Content encodings: bounded decompression, the same for a request body and for a body that comes back from the journal.
+
+use std::io::Read;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// How a body is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Encoding {
+    /// Not at all.
+    #[default]
+    Identity,
+    /// gzip (RFC 1952), concatenated members included.
+    Gzip,
+    /// zlib (RFC 1950), which HTTP calls `deflate`.
+    Deflate,
+    /// Brotli.
+    Br,
+    /// Zstandard.
+    Zstd,
+}
+
+/// Why a body could not be decompressed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// More than the bound came out; reading stopped there.
+    #[error("the body has more than {0} bytes after decompression")]
+    TooLarge(usize),
+    /// The bytes are not what the encoding says, or end early.
+    #[error("the body is not valid {0}")]
+    Malformed(&'static str),
+}
+
+impl Encoding {
+    /// The encoding that a `Content-Encoding` header names. An empty value counts as none; `None` for an unknown name.
+    pub fn from_header(value: &str) -> Option<Self> {
+        match value.trim().to_ascii_lowercase().as_str() {
+            "" | "identity" => Some(Self::Identity),
+            "gzip" | "x-gzip" => Some(Self::Gzip),
+            "deflate" => Some(Self::Deflate),
+            "br" => Some(Self::Br),
+            "zstd" => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+
+    /// The name, as in the header.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Gzip => "gzip",
+            Self::Deflate => "deflate",
+            Self::Br => "br",
+            Self::Zstd => "zstd",
+        }
+    }
+
+    /// Decompresses a whole body; never more than `bytes_max` bytes come out.
+    pub fn decode(self, body: &Bytes, bytes_max: usize) -> Result<Bytes, DecodeError> {
+        match self {
+            Self::Identity if body.len() > bytes_max => Err(DecodeError::TooLarge(bytes_max)),
+            Self::Identity => Ok(body.clone()),
+            Self::Gzip => self.read(flate2::bufread::MultiGzDecoder::new(&body[..]), body.len(), bytes_max),
+            Self::Deflate => self.read(flate2::bufread::ZlibDecoder::new(&body[..]), body.len(), bytes_max),
+            Self::Br => self.read(brotli::Decompressor::new(&body[..], 16 << 10), body.len(), bytes_max),
+            Self::Zstd => {
+                let decoder = zstd::stream::read::Decoder::with_buffer(&body[..]).map_err(|_| DecodeError::Malformed(self.name()))?;
+                self.read(decoder, body.len(), bytes_max)
+            }
+        }
+    }
+
+    fn read(self, reader: impl Read, hint: usize, bytes_max: usize) -> Result<Bytes, DecodeError> {
+        let mut out = Vec::with_capacity(hint.saturating_mul(4).min(bytes_max).min(1 << 20));
+        // One byte past the bound tells a body that fills it from one that exceeds it.
+        reader.take(bytes_max as u64 + 1).read_to_end(&mut out).map_err(|_| DecodeError::Malformed(self.name()))?;
+        if out.len() > bytes_max {
+            return Err(DecodeError::TooLarge(bytes_max));
+        }
+        Ok(out.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn encoded(encoding: Encoding, plain: &[u8]) -> Bytes {
+        match encoding {
+            Encoding::Identity => plain.to_vec(),
+            Encoding::Gzip => {
+                let mut w = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+                w.write_all(plain).unwrap();
+                w.finish().unwrap()
+            }
+            Encoding::Deflate => {
+                let mut w = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+                w.write_all(plain).unwrap();
+                w.finish().unwrap()
+            }
+            Encoding::Br => {
+                let mut out = Vec::new();
+                brotli::CompressorWriter::new(&mut out, 4096, 5, 22).write_all(plain).unwrap();
+                out
+            }
+            Encoding::Zstd => zstd::stream::encode_all(plain, 1).unwrap(),
+        }
+        .into()
+    }
+
+    #[test]
+    fn every_encoding_is_undone_bounded_and_checked() {
+        let plain = b"a line of text\n".repeat(1000);
+        for encoding in [Encoding::Identity, Encoding::Gzip, Encoding::Deflate, Encoding::Br, Encoding::Zstd] {
+            let body = encoded(encoding, &plain);
+            assert_eq!(encoding.decode(&body, plain.len()).unwrap(), plain, "{encoding:?}");
+            assert_eq!(encoding.decode(&body, plain.len() - 1), Err(DecodeError::TooLarge(plain.len() - 1)), "{encoding:?}");
+            if encoding != Encoding::Identity {
+                assert_eq!(encoding.decode(&body.slice(..body.len() - 5), plain.len()), Err(DecodeError::Malformed(encoding.name())), "{encoding:?} cut");
+                assert_eq!(encoding.decode(&Bytes::from_static(b"{}\n{}"), 100), Err(DecodeError::Malformed(encoding.name())), "{encoding:?} wrong");
+            }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! DataFusion over the tables and Flight SQL in front of it.

@@ -1,0 +1,1 @@
+//! Weir: what the services of a self-hosted Sentry do, in one program.
