@@ -1,1 +1,25 @@
-//! The relational database: projects, keys, tokens, commits and the lake's catalog.
+//! The relational database: projects, keys, tokens, the lake's catalog, and the commits that bind all tables to the journal.
+//!
+//! Everything that must change together changes in one transaction here. [`Catalog`] is a handle to it, cheap to clone;
+//! each noun has a file that adds its methods. The tables of Weir's own begin with `weir_`; those that begin with
+//! `ducklake_` are the catalog of a DuckLake (version 1.0 of its specification), so that any reader of that format can
+//! attach the same file. Nothing in the file is a secret: keys are public and tokens are stored hashed.
+
+mod database;
+mod error;
+mod keys;
+mod lake;
+mod lake_commit;
+mod migrations;
+mod projects;
+mod state;
+mod tokens;
+
+pub use database::Catalog;
+pub use error::CatalogError;
+pub use keys::ProjectKey;
+pub use lake::{Lake, LakeColumn, LakeFile, LakeTable};
+pub use lake_commit::{ColumnStatistics, Commit, Committed, NewFile};
+pub use projects::ProjectRow;
+pub use state::{GroupHashRow, IssueStateRow, Restored};
+pub use tokens::{Token, TokenScope};

@@ -1,1 +1,3 @@
 //! Ticks, sources, the graph, tables and commits.
+
+pub mod snapshot;

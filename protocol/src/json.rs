@@ -222,7 +222,10 @@ impl<'a> Object<'a> {
 
     /// The members in their order, the values to change.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut Json<'a>)> {
-        self.0.iter_mut().map(|(k, v)| (k.as_ref(), v))
+        self.0.iter_mut().map(|(k, v)| {
+            let k: &Cow<'a, str> = k;
+            (k.as_ref(), v)
+        })
     }
 
     /// Keeps the members for which the function is true.
@@ -358,7 +361,7 @@ impl<'de> Deserialize<'de> for Key<'de> {
     }
 }
 
-impl<'de> Deserialize<'de> for Json<'de> {
+impl<'de: 'a, 'a> Deserialize<'de> for Json<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(JsonVisitor)
     }

@@ -1,0 +1,345 @@
+//! A commit: every table's new files, the changed state, and how far into the journal they reach, in one transaction.
+
+use std::collections::BTreeMap;
+
+use sqlx::{Row, SqliteConnection};
+
+use crate::database::Catalog;
+use crate::error::CatalogError;
+use crate::lake::{Lake, TableIds, snapshot_time};
+use crate::state::{GroupHashRow, IssueStateRow};
+
+/// What a commit makes durable.
+#[derive(Debug, Clone, Default)]
+pub struct Commit {
+    /// The generation of the process; see [`Catalog::take_partition`].
+    pub generation: i64,
+    /// The tick up to which the tables go.
+    pub tick_ms: u64,
+    /// The offset after the last record that they hold, by partition of the journal.
+    pub offsets: BTreeMap<u16, u64>,
+    /// New files, already synced to disk.
+    pub files: Vec<NewFile>,
+    /// Changed issues.
+    pub issues: Vec<IssueStateRow>,
+    /// New grouping hashes.
+    pub hashes: Vec<GroupHashRow>,
+    /// Changed projects: id and state.
+    pub projects: Vec<(u64, String)>,
+}
+
+/// A Parquet file to be registered.
+#[derive(Debug, Clone)]
+pub struct NewFile {
+    /// Its table.
+    pub table: &'static str,
+    /// Its path below the table's folder.
+    pub path: String,
+    /// Its rows.
+    pub rows: u64,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// The size of its footer: the number in its last eight bytes.
+    pub footer_bytes: u64,
+    /// Year, month and day of its rows.
+    pub date: (i32, u32, u32),
+    /// Statistics of every leaf column. Readers trust them: one that is too narrow makes them skip rows.
+    pub statistics: Vec<ColumnStatistics>,
+}
+
+/// What is known of a leaf column of a file. Bounds may be wider than the values, never narrower.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ColumnStatistics {
+    /// The column's path, `frames.element.lineno`.
+    pub path: String,
+    /// Compressed size.
+    pub bytes: u64,
+    /// Values, nulls included.
+    pub values: u64,
+    /// Nulls.
+    pub nulls: u64,
+    /// Lower and upper bound as DuckLake writes them; `None` where all values are null.
+    pub bounds: Option<(String, String)>,
+}
+
+/// What a commit was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// The lake's snapshot.
+    pub snapshot_id: i64,
+}
+
+impl Catalog {
+    /// Takes a partition of the journal over: whoever held it before cannot commit any more. Returns the generation with
+    /// which to commit.
+    pub async fn take_partition(&self, partition: u16, now_ms: u64) -> Result<i64, CatalogError> {
+        let generation = sqlx::query_scalar(
+            "INSERT INTO weir_partition_owner VALUES ($1, 1, $2)
+             ON CONFLICT (partition_id) DO UPDATE SET generation = generation + 1, taken_ms = excluded.taken_ms RETURNING generation",
+        )
+        .bind(i64::from(partition))
+        .bind(now_ms as i64)
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(generation)
+    }
+
+    /// Commits. Either all of it is there afterwards, or none of it.
+    ///
+    /// # Errors
+    /// [`CatalogError::Fenced`] where another process took the partition over; [`CatalogError::Database`] else.
+    pub async fn commit(&self, lake: &Lake, commit: &Commit) -> Result<Committed, CatalogError> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        check_fence(&mut transaction, commit).await?;
+        let snapshot_id = insert_snapshot(&mut transaction, lake, commit).await?;
+        for (partition, offset) in &commit.offsets {
+            sqlx::query(
+                "INSERT INTO weir_commit VALUES ($1, $2, $3, $4)
+                 ON CONFLICT (partition_id) DO UPDATE SET next_offset = excluded.next_offset, tick_ms = excluded.tick_ms, snapshot_id = excluded.snapshot_id",
+            )
+            .bind(i64::from(*partition))
+            .bind(*offset as i64)
+            .bind(commit.tick_ms as i64)
+            .bind(snapshot_id)
+            .execute(&mut *transaction)
+            .await?;
+        }
+        crate::state::write(&mut transaction, commit).await?;
+        transaction.commit().await?;
+        Ok(Committed { snapshot_id })
+    }
+}
+
+async fn check_fence(connection: &mut SqliteConnection, commit: &Commit) -> Result<(), CatalogError> {
+    for partition in commit.offsets.keys() {
+        let found: i64 =
+            sqlx::query_scalar("SELECT generation FROM weir_partition_owner WHERE partition_id = $1").bind(i64::from(*partition)).fetch_one(&mut *connection).await?;
+        if found != commit.generation {
+            return Err(CatalogError::Fenced { found, mine: commit.generation });
+        }
+    }
+    Ok(())
+}
+
+/// Registers the files as one snapshot; without files the newest snapshot stands.
+async fn insert_snapshot(connection: &mut SqliteConnection, lake: &Lake, commit: &Commit) -> Result<i64, CatalogError> {
+    let newest = sqlx::query("SELECT snapshot_id, schema_version, next_catalog_id, next_file_id FROM ducklake_snapshot ORDER BY snapshot_id DESC LIMIT 1")
+        .fetch_one(&mut *connection)
+        .await?;
+    let newest_id: i64 = newest.try_get("snapshot_id")?;
+    if commit.files.is_empty() {
+        return Ok(newest_id);
+    }
+    let snapshot_id = newest_id + 1;
+    let mut file_id: i64 = newest.try_get("next_file_id")?;
+    let mut changed = BTreeMap::new();
+    for file in &commit.files {
+        let table = lake.tables.get(file.table).ok_or_else(|| CatalogError::Corrupt { what: format!("no table {}", file.table) })?;
+        insert_file(connection, table, file, snapshot_id, file_id).await?;
+        changed.insert(table.table_id, ());
+        file_id += 1;
+    }
+    sqlx::query("INSERT INTO ducklake_snapshot VALUES ($1, $2, $3, $4, $5)")
+        .bind(snapshot_id)
+        .bind(snapshot_time())
+        .bind(newest.try_get::<i64, _>("schema_version")?)
+        .bind(newest.try_get::<i64, _>("next_catalog_id")?)
+        .bind(file_id)
+        .execute(&mut *connection)
+        .await?;
+    let changes = changed.keys().map(|id| format!("inserted_into_table:{id}")).collect::<Vec<_>>().join(",");
+    sqlx::query("INSERT INTO ducklake_snapshot_changes VALUES ($1, $2, 'weir', NULL, NULL)").bind(snapshot_id).bind(changes).execute(&mut *connection).await?;
+    Ok(snapshot_id)
+}
+
+async fn insert_file(connection: &mut SqliteConnection, table: &TableIds, file: &NewFile, snapshot_id: i64, file_id: i64) -> Result<(), CatalogError> {
+    let (rows, bytes) = (file.rows as i64, file.bytes as i64);
+    let updated = sqlx::query(
+        "UPDATE ducklake_table_stats SET record_count = record_count + $2, next_row_id = next_row_id + $2, file_size_bytes = file_size_bytes + $3 WHERE table_id = $1",
+    )
+    .bind(table.table_id)
+    .bind(rows)
+    .bind(bytes)
+    .execute(&mut *connection)
+    .await?;
+    if updated.rows_affected() == 0 {
+        sqlx::query("INSERT INTO ducklake_table_stats VALUES ($1, $2, $2, $3)").bind(table.table_id).bind(rows).bind(bytes).execute(&mut *connection).await?;
+    }
+    sqlx::query(
+        "INSERT INTO ducklake_data_file
+         SELECT $1, $2, $3, NULL, NULL, $4, 1, 'parquet', $5, $6, $7, next_row_id - $5, $8, NULL, NULL, NULL FROM ducklake_table_stats WHERE table_id = $2",
+    )
+    .bind(file_id)
+    .bind(table.table_id)
+    .bind(snapshot_id)
+    .bind(&file.path)
+    .bind(rows)
+    .bind(bytes)
+    .bind(file.footer_bytes as i64)
+    .bind(table.partition_id)
+    .execute(&mut *connection)
+    .await?;
+    let (year, month, day) = file.date;
+    for (index, value) in [year.to_string(), month.to_string(), day.to_string()].into_iter().enumerate() {
+        sqlx::query("INSERT INTO ducklake_file_partition_value VALUES ($1, $2, $3, $4)")
+            .bind(file_id)
+            .bind(table.table_id)
+            .bind(index as i64)
+            .bind(value)
+            .execute(&mut *connection)
+            .await?;
+    }
+    for statistics in &file.statistics {
+        let (column_id, column_type) =
+            table.columns.get(&statistics.path).ok_or_else(|| CatalogError::Corrupt { what: format!("no column {} of {}", statistics.path, file.table) })?;
+        insert_statistics(connection, table.table_id, *column_id, column_type, file_id, statistics).await?;
+    }
+    Ok(())
+}
+
+async fn insert_statistics(
+    connection: &mut SqliteConnection,
+    table_id: i64,
+    column_id: i64,
+    column_type: &str,
+    file_id: i64,
+    statistics: &ColumnStatistics,
+) -> Result<(), CatalogError> {
+    // JSON has no NaN, so no column of ours ever holds one.
+    let contains_nan = column_type.starts_with("float").then_some(0i64);
+    let (min, max) = statistics.bounds.clone().unzip();
+    sqlx::query("INSERT INTO ducklake_file_column_stats VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, NULL)")
+        .bind(file_id)
+        .bind(table_id)
+        .bind(column_id)
+        .bind(statistics.bytes as i64)
+        .bind((statistics.values - statistics.nulls) as i64)
+        .bind(statistics.nulls as i64)
+        .bind(&min)
+        .bind(&max)
+        .bind(contains_nan)
+        .execute(&mut *connection)
+        .await?;
+    let row = sqlx::query("SELECT contains_null, min_value, max_value FROM ducklake_table_column_stats WHERE table_id = $1 AND column_id = $2")
+        .bind(table_id)
+        .bind(column_id)
+        .fetch_optional(&mut *connection)
+        .await?;
+    let Some(row) = row else {
+        sqlx::query("INSERT INTO ducklake_table_column_stats VALUES ($1, $2, $3, $4, $5, $6, NULL)")
+            .bind(table_id)
+            .bind(column_id)
+            .bind(statistics.nulls > 0)
+            .bind(contains_nan)
+            .bind(&min)
+            .bind(&max)
+            .execute(&mut *connection)
+            .await?;
+        return Ok(());
+    };
+    let (old_min, old_max): (Option<String>, Option<String>) = (row.try_get("min_value")?, row.try_get("max_value")?);
+    let (new_min, new_max) = widened(column_type, (old_min.clone(), old_max.clone()), (min, max));
+    let contains_null = row.try_get::<Option<bool>, _>("contains_null")?.unwrap_or(true);
+    if (&new_min, &new_max) == (&old_min, &old_max) && (contains_null || statistics.nulls == 0) {
+        return Ok(());
+    }
+    sqlx::query("UPDATE ducklake_table_column_stats SET contains_null = $3, min_value = $4, max_value = $5 WHERE table_id = $1 AND column_id = $2")
+        .bind(table_id)
+        .bind(column_id)
+        .bind(contains_null || statistics.nulls > 0)
+        .bind(new_min)
+        .bind(new_max)
+        .execute(&mut *connection)
+        .await?;
+    Ok(())
+}
+
+type Bounds = (Option<String>, Option<String>);
+
+/// The bounds that hold for both. They are text, but compare as the column's type.
+fn widened(column_type: &str, old: Bounds, new: Bounds) -> Bounds {
+    let lesser = |a: String, b: String| if is_less(column_type, &b, &a) { b } else { a };
+    let greater = |a: String, b: String| if is_less(column_type, &a, &b) { b } else { a };
+    let either = |a: Option<String>, b: Option<String>, pick: &dyn Fn(String, String) -> String| match (a, b) {
+        (Some(a), Some(b)) => Some(pick(a, b)),
+        (a, b) => a.or(b),
+    };
+    (either(old.0, new.0, &lesser), either(old.1, new.1, &greater))
+}
+
+/// Timestamps are written with all their digits, so that their texts compare as they do.
+fn is_less(column_type: &str, a: &str, b: &str) -> bool {
+    if column_type.contains("int") {
+        matches!((a.parse::<i128>(), b.parse::<i128>()), (Ok(a), Ok(b)) if a < b)
+    } else if column_type.starts_with("float") {
+        matches!((a.parse::<f64>(), b.parse::<f64>()), (Ok(a), Ok(b)) if a < b)
+    } else {
+        a < b
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lake::tests::table;
+    use crate::projects::tests::catalog;
+
+    fn file(path: &str, level: (&str, &str)) -> NewFile {
+        let statistics = vec![ColumnStatistics { path: "level".to_owned(), bytes: 10, values: 3, nulls: 1, bounds: Some((level.0.to_owned(), level.1.to_owned())) }];
+        NewFile { table: "errors", path: path.to_owned(), rows: 3, bytes: 100, footer_bytes: 40, date: (2026, 11, 23), statistics }
+    }
+
+    #[tokio::test]
+    async fn files_offsets_and_state_are_committed_together_and_come_back() {
+        let (dir, catalog) = catalog().await;
+        let lake = catalog.ensure_lake(&[table()], dir.path()).await.unwrap();
+        let generation = catalog.take_partition(0, 1).await.unwrap();
+        let issue = |state: &str| IssueStateRow { project_id: 1, group_id: 9, state: state.to_owned() };
+        let commit = |offset, files, state| Commit {
+            generation,
+            tick_ms: 7,
+            offsets: [(0, offset)].into(),
+            files,
+            issues: vec![issue(state)],
+            hashes: vec![GroupHashRow { project_id: 1, hash: [3; 16], group_id: 9 }],
+            projects: vec![(1, "{}".to_owned())],
+        };
+        catalog.commit(&lake, &commit(5, vec![file("a", ("error", "info"))], "first")).await.unwrap();
+        catalog.commit(&lake, &commit(8, vec![file("b", ("debug", "fatal"))], "second")).await.unwrap();
+        let restored = catalog.restore().await.unwrap();
+        assert_eq!((restored.offsets, restored.tick_ms, restored.issues), ([(0, 8)].into(), 7, vec![issue("second")]));
+        assert_eq!(restored.hashes.len(), 1);
+        let files = catalog.lake_files(&lake, &["level"]).await.unwrap();
+        assert_eq!(files.iter().map(|f| (f.rows, f.bounds["level"].0.as_str())).collect::<Vec<_>>(), [(3, "error"), (3, "debug")]);
+        let (min, max): (String, String) =
+            sqlx::query_as("SELECT min_value, max_value FROM ducklake_table_column_stats WHERE column_id = 5").fetch_one(&catalog.pool).await.unwrap();
+        assert_eq!((min.as_str(), max.as_str()), ("debug", "info"), "the table's bounds hold for both files");
+        let starts: Vec<i64> = sqlx::query_scalar("SELECT row_id_start FROM ducklake_data_file ORDER BY 1").fetch_all(&catalog.pool).await.unwrap();
+        assert_eq!(starts, [0, 3]);
+    }
+
+    #[tokio::test]
+    async fn a_process_that_lost_its_partition_commits_nothing() {
+        let (dir, catalog) = catalog().await;
+        let lake = catalog.ensure_lake(&[table()], dir.path()).await.unwrap();
+        let mine = catalog.take_partition(0, 1).await.unwrap();
+        let theirs = catalog.take_partition(0, 2).await.unwrap();
+        let commit = Commit { generation: mine, offsets: [(0, 5)].into(), files: vec![file("a", ("a", "b"))], ..Commit::default() };
+        let error = catalog.commit(&lake, &commit).await.unwrap_err();
+        assert!(matches!(error, CatalogError::Fenced { found, mine: m } if found == theirs && m == mine), "{error}");
+        assert!(catalog.lake_files(&lake, &[]).await.unwrap().is_empty());
+        assert!(catalog.restore().await.unwrap().offsets.is_empty());
+    }
+
+    #[test]
+    fn bounds_compare_as_their_type() {
+        let check = |column_type, a: (&str, &str), b: (&str, &str), want: (&str, &str)| {
+            let both = |p: (&str, &str)| (Some(p.0.to_owned()), Some(p.1.to_owned()));
+            assert_eq!(widened(column_type, both(a), both(b)), both(want));
+        };
+        check("int64", ("9", "10"), ("-8", "9"), ("-8", "10"));
+        check("float64", ("1.5", "2.5"), ("10.0", "11.0"), ("1.5", "11.0"));
+        check("varchar", ("9", "a"), ("10", "A"), ("10", "a"));
+        assert_eq!(widened("int64", (None, None), (Some("1".into()), Some("2".into()))), (Some("1".into()), Some("2".into())));
+    }
+}

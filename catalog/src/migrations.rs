@@ -1,0 +1,142 @@
+//! The tables of the catalog, and bringing an older one up to date.
+//!
+//! The number of the last migration is the catalog's format, kept in `weir_meta`. A migration, once released, is not
+//! changed any more.
+
+use crate::database::Catalog;
+use crate::error::CatalogError;
+
+/// The migrations in their order; the format is how many were applied.
+const MIGRATIONS: &[&str] = &[WEIR, DUCKLAKE];
+
+/// The tables of Weir's own. Times are Unix milliseconds.
+const WEIR: &str = "
+CREATE TABLE weir_organization (id INTEGER PRIMARY KEY, slug TEXT NOT NULL UNIQUE, created_ms INTEGER NOT NULL);
+
+CREATE TABLE weir_project (
+    id INTEGER PRIMARY KEY,
+    org_id INTEGER NOT NULL REFERENCES weir_organization (id),
+    slug TEXT NOT NULL UNIQUE,
+    retention_days INTEGER NOT NULL,
+    allowed_domains TEXT NOT NULL, -- a JSON list
+    created_ms INTEGER NOT NULL
+);
+
+CREATE TABLE weir_project_key (
+    id INTEGER PRIMARY KEY,
+    project_id INTEGER NOT NULL REFERENCES weir_project (id),
+    public_key TEXT NOT NULL UNIQUE, -- 32 hexadecimal digits
+    enabled INTEGER NOT NULL,
+    created_ms INTEGER NOT NULL
+);
+
+CREATE TABLE weir_token (
+    id INTEGER PRIMARY KEY,
+    org_id INTEGER NOT NULL REFERENCES weir_organization (id),
+    name TEXT NOT NULL,
+    hash TEXT NOT NULL UNIQUE, -- BLAKE3 of the token, in hexadecimal
+    every_project INTEGER NOT NULL, -- 1: all of the organisation; 0: those of weir_token_project
+    created_ms INTEGER NOT NULL,
+    revoked_ms INTEGER
+);
+CREATE UNIQUE INDEX weir_token_name ON weir_token (org_id, name) WHERE revoked_ms IS NULL;
+
+CREATE TABLE weir_token_project (
+    token_id INTEGER NOT NULL REFERENCES weir_token (id),
+    project_id INTEGER NOT NULL REFERENCES weir_project (id),
+    PRIMARY KEY (token_id, project_id)
+) WITHOUT ROWID;
+
+-- Which process may commit a partition of the journal: whoever raised the generation last.
+CREATE TABLE weir_partition_owner (partition_id INTEGER PRIMARY KEY, generation INTEGER NOT NULL, taken_ms INTEGER NOT NULL);
+
+-- How far the tables reach into the journal.
+CREATE TABLE weir_commit (
+    partition_id INTEGER PRIMARY KEY,
+    next_offset INTEGER NOT NULL,
+    tick_ms INTEGER NOT NULL,
+    snapshot_id INTEGER NOT NULL
+);
+
+-- The state of the graph as of the commit: one row an issue, one row a grouping hash, one row a project that has events.
+CREATE TABLE weir_issue_state (project_id INTEGER NOT NULL, group_id INTEGER NOT NULL, state TEXT NOT NULL, PRIMARY KEY (project_id, group_id)) WITHOUT ROWID;
+CREATE TABLE weir_group_hash (project_id INTEGER NOT NULL, hash BLOB NOT NULL, group_id INTEGER NOT NULL, PRIMARY KEY (project_id, hash)) WITHOUT ROWID;
+CREATE TABLE weir_project_state (project_id INTEGER PRIMARY KEY, state TEXT NOT NULL);
+";
+
+/// The catalog tables of DuckLake 1.0, in the column order in which other writers insert.
+const DUCKLAKE: &str = "
+CREATE TABLE ducklake_metadata (\"key\" VARCHAR NOT NULL, \"value\" VARCHAR NOT NULL, scope VARCHAR, scope_id BIGINT);
+CREATE TABLE ducklake_snapshot (snapshot_id BIGINT PRIMARY KEY, snapshot_time VARCHAR, schema_version BIGINT, next_catalog_id BIGINT, next_file_id BIGINT);
+CREATE TABLE ducklake_snapshot_changes (snapshot_id BIGINT PRIMARY KEY, changes_made VARCHAR, author VARCHAR, commit_message VARCHAR, commit_extra_info VARCHAR);
+CREATE TABLE ducklake_schema (schema_id BIGINT PRIMARY KEY, schema_uuid VARCHAR, begin_snapshot BIGINT, end_snapshot BIGINT, schema_name VARCHAR, path VARCHAR, path_is_relative BIGINT);
+CREATE TABLE ducklake_table (table_id BIGINT, table_uuid VARCHAR, begin_snapshot BIGINT, end_snapshot BIGINT, schema_id BIGINT, table_name VARCHAR, path VARCHAR, path_is_relative BIGINT);
+CREATE TABLE ducklake_view (view_id BIGINT, view_uuid VARCHAR, begin_snapshot BIGINT, end_snapshot BIGINT, schema_id BIGINT, view_name VARCHAR, dialect VARCHAR, \"sql\" VARCHAR, column_aliases VARCHAR);
+CREATE TABLE ducklake_tag (object_id BIGINT, begin_snapshot BIGINT, end_snapshot BIGINT, \"key\" VARCHAR, \"value\" VARCHAR);
+CREATE TABLE ducklake_column_tag (table_id BIGINT, column_id BIGINT, begin_snapshot BIGINT, end_snapshot BIGINT, \"key\" VARCHAR, \"value\" VARCHAR);
+CREATE TABLE ducklake_data_file (data_file_id BIGINT PRIMARY KEY, table_id BIGINT, begin_snapshot BIGINT, end_snapshot BIGINT, file_order BIGINT, path VARCHAR, path_is_relative BIGINT, file_format VARCHAR, record_count BIGINT, file_size_bytes BIGINT, footer_size BIGINT, row_id_start BIGINT, partition_id BIGINT, encryption_key VARCHAR, mapping_id BIGINT, partial_max BIGINT);
+CREATE TABLE ducklake_file_column_stats (data_file_id BIGINT, table_id BIGINT, column_id BIGINT, column_size_bytes BIGINT, value_count BIGINT, null_count BIGINT, min_value VARCHAR, max_value VARCHAR, contains_nan BIGINT, extra_stats VARCHAR);
+CREATE TABLE ducklake_file_variant_stats (data_file_id BIGINT, table_id BIGINT, column_id BIGINT, variant_path VARCHAR, shredded_type VARCHAR, column_size_bytes BIGINT, value_count BIGINT, null_count BIGINT, min_value VARCHAR, max_value VARCHAR, contains_nan BIGINT, extra_stats VARCHAR);
+CREATE TABLE ducklake_delete_file (delete_file_id BIGINT PRIMARY KEY, table_id BIGINT, begin_snapshot BIGINT, end_snapshot BIGINT, data_file_id BIGINT, path VARCHAR, path_is_relative BIGINT, format VARCHAR, delete_count BIGINT, file_size_bytes BIGINT, footer_size BIGINT, encryption_key VARCHAR, partial_max BIGINT);
+CREATE TABLE ducklake_column (column_id BIGINT, begin_snapshot BIGINT, end_snapshot BIGINT, table_id BIGINT, column_order BIGINT, column_name VARCHAR, column_type VARCHAR, initial_default VARCHAR, default_value VARCHAR, nulls_allowed BIGINT, parent_column BIGINT, default_value_type VARCHAR, default_value_dialect VARCHAR);
+CREATE TABLE ducklake_table_stats (table_id BIGINT, record_count BIGINT, next_row_id BIGINT, file_size_bytes BIGINT);
+CREATE TABLE ducklake_table_column_stats (table_id BIGINT, column_id BIGINT, contains_null BIGINT, contains_nan BIGINT, min_value VARCHAR, max_value VARCHAR, extra_stats VARCHAR);
+CREATE TABLE ducklake_partition_info (partition_id BIGINT, table_id BIGINT, begin_snapshot BIGINT, end_snapshot BIGINT);
+CREATE TABLE ducklake_partition_column (partition_id BIGINT, table_id BIGINT, partition_key_index BIGINT, column_id BIGINT, \"transform\" VARCHAR);
+CREATE TABLE ducklake_file_partition_value (data_file_id BIGINT, table_id BIGINT, partition_key_index BIGINT, partition_value VARCHAR);
+CREATE TABLE ducklake_files_scheduled_for_deletion (data_file_id BIGINT, path VARCHAR, path_is_relative BIGINT, schedule_start VARCHAR);
+CREATE TABLE ducklake_inlined_data_tables (table_id BIGINT, table_name VARCHAR, schema_version BIGINT);
+CREATE TABLE ducklake_column_mapping (mapping_id BIGINT, table_id BIGINT, \"type\" VARCHAR);
+CREATE TABLE ducklake_name_mapping (mapping_id BIGINT, column_id BIGINT, source_name VARCHAR, target_field_id BIGINT, parent_column BIGINT, is_partition BIGINT);
+CREATE TABLE ducklake_schema_versions (begin_snapshot BIGINT, schema_version BIGINT, table_id BIGINT);
+CREATE TABLE ducklake_macro (schema_id BIGINT, macro_id BIGINT, macro_name VARCHAR, begin_snapshot BIGINT, end_snapshot BIGINT);
+CREATE TABLE ducklake_macro_impl (macro_id BIGINT, impl_id BIGINT, dialect VARCHAR, \"sql\" VARCHAR, \"type\" VARCHAR);
+CREATE TABLE ducklake_macro_parameters (macro_id BIGINT, impl_id BIGINT, column_id BIGINT, parameter_name VARCHAR, parameter_type VARCHAR, default_value VARCHAR, default_value_type VARCHAR);
+CREATE TABLE ducklake_sort_info (sort_id BIGINT, table_id BIGINT, begin_snapshot BIGINT, end_snapshot BIGINT);
+CREATE TABLE ducklake_sort_expression (sort_id BIGINT, table_id BIGINT, sort_key_index BIGINT, expression VARCHAR, dialect VARCHAR, sort_direction VARCHAR, null_order VARCHAR);
+-- The files of a table as of now are looked up at every start and by every reader.
+CREATE INDEX weir_lake_live_file ON ducklake_data_file (table_id, end_snapshot);
+CREATE INDEX weir_lake_file_stats ON ducklake_file_column_stats (data_file_id);
+";
+
+/// Applies what is missing, in one transaction.
+pub(crate) async fn apply(catalog: &Catalog) -> Result<(), CatalogError> {
+    let known = MIGRATIONS.len() as i64;
+    let mut transaction = catalog.pool.begin_with("BEGIN IMMEDIATE").await?;
+    sqlx::query("CREATE TABLE IF NOT EXISTS weir_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)").execute(&mut *transaction).await?;
+    let format: Option<String> = sqlx::query_scalar("SELECT value FROM weir_meta WHERE key = 'format'").fetch_optional(&mut *transaction).await?;
+    let found = match format {
+        None => 0,
+        Some(text) => text.parse::<i64>().map_err(|_| CatalogError::Corrupt { what: format!("the format {text:?}") })?,
+    };
+    if found > known {
+        return Err(CatalogError::Newer { path: catalog.path.clone(), found, known });
+    }
+    for migration in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or_default()) {
+        sqlx::raw_sql(*migration).execute(&mut *transaction).await?;
+    }
+    sqlx::query("INSERT INTO weir_meta (key, value) VALUES ('format', $1) ON CONFLICT (key) DO UPDATE SET value = excluded.value")
+        .bind(known.to_string())
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_newer_catalog_is_refused_and_an_up_to_date_one_opens_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalog.sqlite");
+        let catalog = Catalog::open(&path).await.unwrap();
+        catalog.close().await;
+        let catalog = Catalog::open(&path).await.unwrap();
+        sqlx::query("UPDATE weir_meta SET value = '99' WHERE key = 'format'").execute(&catalog.pool).await.unwrap();
+        catalog.close().await;
+        let error = Catalog::open(&path).await.unwrap_err();
+        assert!(matches!(error, CatalogError::Newer { found: 99, .. }), "{error}");
+    }
+}

@@ -1,0 +1,146 @@
+//! Organisations and projects.
+
+use serde::Serialize;
+use sqlx::Row;
+use weir_protocol::ids::{OrgId, ProjectId, PublicKey, hex};
+use weir_protocol::record::Project;
+
+use crate::database::Catalog;
+use crate::error::CatalogError;
+
+/// A project with the key of its first DSN.
+#[derive(Debug, Clone, Serialize)]
+pub struct ProjectRow {
+    /// The project as the journal knows it.
+    #[serde(flatten)]
+    pub project: Project,
+    /// The public key of its oldest enabled DSN.
+    pub public_key: PublicKey,
+}
+
+/// Days that rows are kept where a project says nothing else (`spec/storage-query.md` section 1: 30 or 90).
+const RETENTION_DAYS: u16 = 90;
+
+/// Whether a text may name a project: it stands in URLs, in SQL and in short ids.
+fn is_slug(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    (1..=50).contains(&name.len()) && name.chars().all(allowed) && !name.starts_with('-')
+}
+
+pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N], CatalogError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|e| CatalogError::Random(e.to_string()))?;
+    Ok(bytes)
+}
+
+impl Catalog {
+    /// Creates the organisation and the project `default` where there is no organisation yet; says whether it did.
+    pub async fn create_first_project(&self, now_ms: u64) -> Result<bool, CatalogError> {
+        let created = sqlx::query("INSERT INTO weir_organization (id, slug, created_ms) VALUES (1, 'weir', $1) ON CONFLICT DO NOTHING")
+            .bind(now_ms as i64)
+            .execute(&self.pool)
+            .await?;
+        if created.rows_affected() == 0 {
+            return Ok(false);
+        }
+        self.create_project("default", now_ms).await?;
+        Ok(true)
+    }
+
+    /// Creates a project with one key in the first organisation.
+    ///
+    /// # Errors
+    /// [`CatalogError::InvalidName`] and [`CatalogError::Exists`].
+    pub async fn create_project(&self, slug: &str, now_ms: u64) -> Result<ProjectRow, CatalogError> {
+        let org_id: OrgId = 1;
+        if !is_slug(slug) {
+            return Err(CatalogError::InvalidName { kind: "project", name: slug.to_owned() });
+        }
+        let public_key = PublicKey(random_bytes()?);
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let inserted = sqlx::query(
+            "INSERT INTO weir_project (org_id, slug, retention_days, allowed_domains, created_ms) VALUES ($1, $2, $3, '[\"*\"]', $4) ON CONFLICT DO NOTHING",
+        )
+        .bind(org_id as i64)
+        .bind(slug)
+        .bind(i64::from(RETENTION_DAYS))
+        .bind(now_ms as i64)
+        .execute(&mut *transaction)
+        .await?;
+        if inserted.rows_affected() == 0 {
+            return Err(CatalogError::Exists { kind: "project", name: slug.to_owned() });
+        }
+        let project_id = inserted.last_insert_rowid();
+        sqlx::query("INSERT INTO weir_project_key (project_id, public_key, enabled, created_ms) VALUES ($1, $2, 1, $3)")
+            .bind(project_id)
+            .bind(hex(&public_key.0))
+            .bind(now_ms as i64)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        let project = Project { org_id, project_id: project_id as ProjectId, slug: slug.to_owned(), retention_days: RETENTION_DAYS };
+        Ok(ProjectRow { project, public_key })
+    }
+
+    /// All projects in the order of their ids.
+    pub async fn projects(&self) -> Result<Vec<ProjectRow>, CatalogError> {
+        let rows = sqlx::query(
+            "SELECT p.org_id, p.id, p.slug, p.retention_days,
+                    (SELECT k.public_key FROM weir_project_key k WHERE k.project_id = p.id ORDER BY k.enabled DESC, k.id LIMIT 1) AS public_key
+             FROM weir_project p ORDER BY p.id",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let key: String = row.try_get("public_key")?;
+                let public_key = key.parse().map_err(|_| CatalogError::Corrupt { what: format!("the public key {key:?}") })?;
+                Ok(ProjectRow { project: project_of(row)?, public_key })
+            })
+            .collect()
+    }
+
+    /// A number that changes when any process changes projects, keys or tokens; cheap to ask every second.
+    pub async fn newest_project_id(&self) -> Result<i64, CatalogError> {
+        Ok(sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM weir_project").fetch_one(&self.pool).await?)
+    }
+}
+
+/// The project of a row with the columns `org_id, id, slug, retention_days`.
+pub(crate) fn project_of(row: &sqlx::sqlite::SqliteRow) -> Result<Project, CatalogError> {
+    Ok(Project {
+        org_id: row.try_get::<i64, _>("org_id")? as OrgId,
+        project_id: row.try_get::<i64, _>("id")? as ProjectId,
+        slug: row.try_get("slug")?,
+        retention_days: row.try_get::<i64, _>("retention_days")? as u16,
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) async fn catalog() -> (tempfile::TempDir, Catalog) {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(&dir.path().join("catalog.sqlite")).await.unwrap();
+        (dir, catalog)
+    }
+
+    #[tokio::test]
+    async fn the_first_project_is_made_once() {
+        let (_dir, catalog) = catalog().await;
+        assert!(catalog.create_first_project(5).await.unwrap());
+        assert!(!catalog.create_first_project(6).await.unwrap());
+        let projects = catalog.projects().await.unwrap();
+        assert_eq!(projects.iter().map(|p| (p.project.project_id, p.project.slug.as_str())).collect::<Vec<_>>(), [(1, "default")]);
+    }
+
+    #[tokio::test]
+    async fn names_of_projects() {
+        let (_dir, catalog) = catalog().await;
+        catalog.create_first_project(5).await.unwrap();
+        for (name, want) in [("shop", true), ("shop", false), ("2-go", true), ("", false), ("-x", false), ("Shop", false), ("a b", false), (&"x".repeat(51), false)] {
+            assert_eq!(catalog.create_project(name, 5).await.is_ok(), want, "{name:?}");
+        }
+    }
+}

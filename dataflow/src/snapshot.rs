@@ -1,0 +1,84 @@
+//! What queries read: every table as it stands at one tick.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use arrow::array::RecordBatch;
+use tokio::sync::watch;
+
+/// All tables at one tick. Immutable; a query holds one for as long as it runs.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// The tick, in Unix milliseconds: `now()` of a query over this snapshot.
+    pub tick_ms: u64,
+    /// The tables by name; every table of [`weir_operators::schema`] is there.
+    pub tables: BTreeMap<&'static str, TableSnapshot>,
+}
+
+/// One table at one tick: the rows since the last commit, and the files before it. No row is in both.
+#[derive(Debug, Clone)]
+pub struct TableSnapshot {
+    /// Rows since the last commit, in the table's stored schema.
+    pub hot: Arc<[RecordBatch]>,
+    /// Committed Parquet files, in the table's stored schema.
+    pub cold: Arc<[DataFile]>,
+}
+
+/// A committed Parquet file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Its rows.
+    pub rows: u64,
+    /// Least and greatest `received` of its rows, in Unix milliseconds.
+    pub received_ms: (i64, i64),
+    /// Least and greatest `project_id` of its rows.
+    pub project_id: (i64, i64),
+}
+
+impl Snapshot {
+    /// A table by name.
+    pub fn table(&self, name: &str) -> Option<&TableSnapshot> {
+        self.tables.get(name)
+    }
+}
+
+/// The newest snapshot, published by the graph and read by queries. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Snapshots {
+    latest: Arc<ArcSwap<Snapshot>>,
+    published: Arc<watch::Sender<u64>>,
+}
+
+impl Snapshots {
+    /// Begins with one snapshot.
+    pub fn new(first: Snapshot) -> Self {
+        let (published, _) = watch::channel(first.tick_ms);
+        Self { latest: Arc::new(ArcSwap::from_pointee(first)), published: Arc::new(published) }
+    }
+
+    /// The newest snapshot.
+    pub fn latest(&self) -> Arc<Snapshot> {
+        self.latest.load_full()
+    }
+
+    /// Makes a snapshot the newest.
+    pub(crate) fn publish(&self, snapshot: Snapshot) {
+        let tick = snapshot.tick_ms;
+        self.latest.store(Arc::new(snapshot));
+        self.published.send_replace(tick);
+    }
+
+    /// Waits until a snapshot of at least this tick is published, and returns the newest then.
+    pub async fn at_least(&self, tick_ms: u64) -> Arc<Snapshot> {
+        let mut ticks = self.published.subscribe();
+        // The sender lives as long as `self`, so waiting cannot fail.
+        let _ = ticks.wait_for(|tick| *tick >= tick_ms).await;
+        self.latest()
+    }
+}
