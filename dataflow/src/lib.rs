@@ -1,3 +1,23 @@
 //! Ticks, sources, the graph, tables and commits.
+//!
+//! In go the records of the journal; out come snapshots of all tables and commits to the lake. This crate owns the threads
+//! of the graph and its time, and knows nothing of HTTP or SQL. What happens to a record is in `weir_operators`; here it is
+//! put together (`pipeline`), fed (`ticker`, `source`), published (`publisher`, [`snapshot`]) and made durable
+//! (`committer`, `lake`).
 
+mod committer;
+mod current;
+mod hot;
+mod lake;
+mod pipeline;
+mod progress;
+mod publisher;
+mod restore;
+mod runtime;
 pub mod snapshot;
+mod source;
+pub mod telemetry;
+mod ticker;
+
+pub use progress::{Progress, ProgressReport};
+pub use runtime::{Graph, GraphError, GraphOptions};

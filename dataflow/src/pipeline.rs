@@ -1,0 +1,25 @@
+//! The graph on one screen: a stage a line, from the journal's records to the rows of a tick.
+
+use timely::dataflow::Scope;
+use timely::scheduling::SyncActivator;
+use weir_operators::Time;
+use weir_operators::decode::Decode;
+use weir_operators::deduplicate::Deduplicate;
+use weir_operators::interpret::Interpret;
+use weir_operators::issues::AssignIssues;
+use weir_operators::output::{Advance, Gather};
+
+use crate::runtime::WorkerState;
+use crate::source;
+
+/// Builds the graph of one worker; `advance` is told of each completed tick. What wakes the source is returned.
+pub(crate) fn build(scope: &mut Scope<'_, Time>, state: WorkerState, advance: impl FnMut(Advance) + 'static) -> SyncActivator {
+    let (records, activator) = source::records(*scope, state.ticks);
+    records
+        .decode() // envelopes into items; what is not supported into outcomes
+        .interpret() // each item's JSON, parsed once: normalised, grouped, made rows
+        .deduplicate(state.recent) // what was received before into outcomes; from here on by project
+        .assign_issues(state.issues) // hashes to issues: first and last seen, counts, short ids
+        .gather(advance); // the rows of a tick, as batches
+    activator
+}

@@ -1,0 +1,118 @@
+//! What the threads of the graph know of each other: how far it is, whether it must pause, whether it ends.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Mutex, PoisonError};
+
+use serde::Serialize;
+use weir_operators::Time;
+
+/// Shared by ticker, publisher and committer, and shown by the health page.
+#[derive(Debug, Default)]
+pub struct Progress {
+    released_ticks: AtomicU64,
+    completed_ticks: AtomicU64,
+    released_tick: AtomicU64,
+    published_tick: AtomicU64,
+    journal_offset: AtomicU64,
+    committed_offset: AtomicU64,
+    committed_ms: AtomicU64,
+    paused: AtomicBool,
+    stopping: AtomicBool,
+    failure: Mutex<Option<String>>,
+    trouble: Mutex<Option<String>>,
+    damages: AtomicU64,
+}
+
+/// The same at one moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct ProgressReport {
+    /// The newest tick that queries see, in Unix milliseconds.
+    pub published_tick_ms: Time,
+    /// The offset up to which the journal is in the tables.
+    pub visible_offset: u64,
+    /// The offset up to which the tables are committed.
+    pub committed_offset: u64,
+    /// When the last commit was made, in Unix milliseconds; 0 where there was none since the start.
+    pub committed_ms: u64,
+    /// Whether the graph waits for a commit, since its memory is used up.
+    pub paused: bool,
+    /// Damaged places of the journal that were passed over since the start.
+    pub damages: u64,
+    /// What goes wrong at present and is tried again.
+    pub trouble: Option<String>,
+    /// What ended the graph.
+    pub failure: Option<String>,
+}
+
+impl Progress {
+    pub(crate) fn released(&self, tick: Time) {
+        self.released_tick.store(tick, SeqCst);
+        self.released_ticks.fetch_add(1, SeqCst);
+    }
+
+    pub(crate) fn completed(&self, ticks: u64) {
+        self.completed_ticks.fetch_add(ticks, SeqCst);
+    }
+
+    pub(crate) fn ticks_in_flight(&self) -> u64 {
+        self.released_ticks.load(SeqCst).saturating_sub(self.completed_ticks.load(SeqCst))
+    }
+
+    pub(crate) fn published(&self, tick: Time, offset: u64) {
+        self.published_tick.store(tick, SeqCst);
+        self.journal_offset.store(offset, SeqCst);
+    }
+
+    pub(crate) fn committed(&self, offset: u64, now_ms: u64) {
+        self.committed_offset.store(offset, SeqCst);
+        self.committed_ms.store(now_ms, SeqCst);
+    }
+
+    pub(crate) fn damaged(&self, places: u64) {
+        self.damages.fetch_add(places, SeqCst);
+    }
+
+    pub(crate) fn pause(&self, paused: bool) {
+        self.paused.store(paused, SeqCst);
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused.load(SeqCst)
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, SeqCst);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(SeqCst)
+    }
+
+    /// Something failed that is tried again; `None` when it went well at last.
+    pub(crate) fn trouble(&self, text: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = text;
+    }
+
+    /// Something failed for good: the process must end.
+    pub(crate) fn fail(&self, text: String) {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// How far the graph is.
+    pub fn report(&self) -> ProgressReport {
+        ProgressReport {
+            published_tick_ms: self.published_tick.load(SeqCst),
+            visible_offset: self.journal_offset.load(SeqCst),
+            committed_offset: self.committed_offset.load(SeqCst),
+            committed_ms: self.committed_ms.load(SeqCst),
+            paused: self.is_paused(),
+            damages: self.damages.load(SeqCst),
+            trouble: self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            failure: self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+}

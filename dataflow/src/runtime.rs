@@ -1,0 +1,331 @@
+//! The graph's threads: started from the last commit, stopped with a last one.
+//!
+//! One ticker, N timely workers, one publisher, one committer. They meet in channels: ticks go from the ticker to the
+//! workers, what the workers made of them goes to the publisher, epochs go from the publisher to the committer and back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use timely::WorkerConfig;
+use timely::communication::WorkerGuards;
+use timely::scheduling::SyncActivator;
+use tokio::runtime::Handle;
+use weir_catalog::{Catalog, CatalogError, Lake, Restored};
+use weir_journal::Journal;
+use weir_operators::deduplicate::Recent;
+use weir_operators::issues::{IssueState, Issues};
+use weir_operators::output::{Advance, route};
+use weir_operators::rows::ProjectRow;
+
+use crate::committer::Committer;
+use crate::lake::{self, UnexpectedColumn};
+use crate::pipeline;
+use crate::progress::Progress;
+use crate::publisher::{CommitPolicy, Message, Publisher, Tables};
+use crate::restore::{self, SeenError};
+use crate::snapshot::{DataFile, Snapshots};
+use crate::source::TickInput;
+use crate::ticker::{Ticker, WorkerInput, now_ms};
+
+/// How the graph runs.
+#[derive(Debug, Clone)]
+pub struct GraphOptions {
+    /// Timely workers.
+    pub workers: usize,
+    /// The folder of the lake's files.
+    pub lake: PathBuf,
+    /// How long rows may wait for a commit.
+    pub commit_age_max: Duration,
+    /// How many bytes of rows may wait for a commit.
+    pub commit_bytes_max: usize,
+}
+
+/// Why the graph did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum GraphError {
+    /// The catalog failed.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The lake's tables are not as they should be.
+    #[error(transparent)]
+    Lake(#[from] UnexpectedColumn),
+    /// Committed files could not be read.
+    #[error(transparent)]
+    Seen(#[from] SeenError),
+    /// The state of the last commit is not what Weir writes.
+    #[error("the state of the last commit cannot be read ({0}): restore the data directory from a backup")]
+    State(#[from] serde_json::Error),
+    /// Files of the lake could not be looked at or removed.
+    #[error("the folder of the lake {path}: {source}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The journal no longer holds what the last commit continues from.
+    #[error("the last commit continues from record {wanted} of the journal, but the journal holds {start} to {end}: restore the journal's folder, or the whole data directory from a backup")]
+    JournalGap {
+        /// Where the commit continues.
+        wanted: u64,
+        /// The first record held.
+        start: u64,
+        /// The record after the last.
+        end: u64,
+    },
+    /// Threads could not be started.
+    #[error("the graph's threads do not start: {0}")]
+    Threads(String),
+    /// Something ended the graph while it ran.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// The running graph.
+pub struct Graph {
+    snapshots: Snapshots,
+    progress: Arc<Progress>,
+    known_projects: BTreeSet<u64>,
+    threads: Vec<JoinHandle<()>>,
+    workers: Option<WorkerGuards<()>>,
+}
+
+/// What one worker starts from.
+pub(crate) struct WorkerState {
+    pub(crate) ticks: Receiver<TickInput>,
+    pub(crate) recent: Recent,
+    pub(crate) issues: Issues,
+}
+
+impl Graph {
+    /// Starts from the last commit. Takes the partition over: a process that held it before cannot commit any more.
+    pub async fn start(options: GraphOptions, catalog: Catalog, journal: Journal) -> Result<Self, GraphError> {
+        let lake = catalog.ensure_lake(&lake::lake_tables(), &options.lake).await?;
+        lake::verify(&lake)?;
+        let generation = catalog.take_partition(0, now_ms()).await?;
+        let restored = catalog.restore().await?;
+        let start = restored.offsets.get(&0).copied().unwrap_or_default();
+        if !(journal.start()..=journal.end()).contains(&start) {
+            return Err(GraphError::JournalGap { wanted: start, start: journal.start(), end: journal.end() });
+        }
+        let tables_root = lake::tables_root(&options.lake);
+        let cold = cold_files(&catalog, &lake, &tables_root).await?;
+        let (worker_states, inputs) = worker_states(&options, &restored, &cold)?;
+        let tables = restored_tables(&restored, cold)?;
+        let known_projects = restored.projects.iter().map(|state| Ok(serde_json::from_str::<ProjectRow>(state)?.common.project_id as u64));
+        let known_projects = known_projects.collect::<Result<BTreeSet<u64>, serde_json::Error>>()?;
+        let parts = Parts { options, catalog, journal, lake, tables_root, generation, start, last_tick: restored.tick_ms };
+        parts.spawn(tables, worker_states, inputs, known_projects)
+    }
+
+    /// The newest snapshot, for queries.
+    pub fn snapshots(&self) -> Snapshots {
+        self.snapshots.clone()
+    }
+
+    /// How far the graph is.
+    pub fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
+    }
+
+    /// The projects that the graph knew when it started.
+    pub fn known_projects(&self) -> BTreeSet<u64> {
+        self.known_projects.clone()
+    }
+
+    /// Drains the journal, commits, and ends the threads. Blocks; the journal should take no more by now.
+    ///
+    /// # Errors
+    /// What ended the graph before, if anything did.
+    pub fn stop(mut self) -> Result<(), GraphError> {
+        self.progress.stop();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                self.progress.fail("a thread of the graph panicked".to_owned());
+            }
+        }
+        drop(self.workers.take());
+        match self.progress.report().failure {
+            Some(failure) => Err(GraphError::Failed(failure)),
+            None => Ok(()),
+        }
+    }
+}
+
+type Cold = BTreeMap<&'static str, Arc<[DataFile]>>;
+
+async fn cold_files(catalog: &Catalog, lake: &Lake, tables_root: &std::path::Path) -> Result<Cold, GraphError> {
+    let files = lake::data_files(catalog.lake_files(lake, &["received", "project_id"]).await?);
+    let named = restore::named(files.iter().map(|(_, file)| file));
+    let removed = lake::remove_unnamed(tables_root, &named).map_err(|source| GraphError::Folder { path: tables_root.to_owned(), source })?;
+    if removed > 0 {
+        tracing::info!(removed, "removed files that no commit names");
+    }
+    let mut cold: BTreeMap<&'static str, Vec<DataFile>> = BTreeMap::new();
+    for (table, file) in files {
+        if let Some(table) = weir_operators::schema::table(&table) {
+            cold.entry(table.name).or_default().push(file);
+        }
+    }
+    Ok(cold.into_iter().map(|(table, files)| (table, files.into())).collect())
+}
+
+/// Each worker's share of the state: that of the projects which are routed to it.
+fn worker_states(options: &GraphOptions, restored: &Restored, cold: &Cold) -> Result<(Vec<WorkerState>, Vec<std::sync::mpsc::SyncSender<TickInput>>), GraphError> {
+    let files = |table| cold.get(table).map_or(&[][..], |files| files);
+    let seen = restore::seen(files("payloads"), files("items"), restored.tick_ms)?;
+    let (mut states, mut inputs) = (Vec::new(), Vec::new());
+    for worker in 0..options.workers as u64 {
+        let mine = |project_id: u64| route(project_id) % options.workers as u64 == worker;
+        let (sender, ticks) = sync_channel(4);
+        let mut recent = Recent::default();
+        for item in seen.iter().filter(|item| mine(item.project_id)) {
+            recent.remember(item.identity, item.received_ms);
+        }
+        let mut issues = Issues::default();
+        for row in restored.issues.iter().filter(|row| mine(row.project_id)) {
+            issues.restore_issue(serde_json::from_str::<IssueState>(&row.state)?);
+        }
+        for row in restored.hashes.iter().filter(|row| mine(row.project_id)) {
+            issues.restore_hash(row.project_id, row.hash, row.group_id);
+        }
+        states.push(WorkerState { ticks, recent, issues });
+        inputs.push(sender);
+    }
+    Ok((states, inputs))
+}
+
+fn restored_tables(restored: &Restored, cold: Cold) -> Result<Tables, GraphError> {
+    let mut tables = Tables { cold, upper: restored.offsets.clone(), ..Tables::default() };
+    tables.upper.entry(0).or_default();
+    for row in &restored.issues {
+        let state: IssueState = serde_json::from_str(&row.state)?;
+        tables.issues.upsert((state.row.common.project_id, state.row.group_id), state.row);
+    }
+    for state in &restored.projects {
+        let row: ProjectRow = serde_json::from_str(state)?;
+        tables.projects.upsert((row.common.project_id, 0), row);
+    }
+    Ok(tables)
+}
+
+struct Parts {
+    options: GraphOptions,
+    catalog: Catalog,
+    journal: Journal,
+    lake: Lake,
+    tables_root: PathBuf,
+    generation: i64,
+    start: u64,
+    last_tick: u64,
+}
+
+impl Parts {
+    fn spawn(
+        self,
+        mut tables: Tables,
+        states: Vec<WorkerState>,
+        inputs: Vec<std::sync::mpsc::SyncSender<TickInput>>,
+        known_projects: BTreeSet<u64>,
+    ) -> Result<Graph, GraphError> {
+        let progress = Arc::new(Progress::default());
+        progress.published(self.last_tick, self.start);
+        progress.committed(self.start, 0);
+        let snapshots = Snapshots::new(tables.snapshot(self.last_tick));
+        let (publisher, messages) = channel();
+        let (epochs, waiting) = channel();
+        let (workers, activators) = spawn_workers(states, publisher.clone(), &progress)?;
+        let count = inputs.len();
+        let ticker = Ticker {
+            reader: self.journal.reader(self.start),
+            workers: inputs.into_iter().zip(activators).map(|(ticks, activator)| WorkerInput { ticks, activator }).collect(),
+            publisher: publisher.clone(),
+            progress: Arc::clone(&progress),
+            last: self.last_tick,
+        };
+        let committer = Committer {
+            epochs: waiting,
+            publisher,
+            catalog: self.catalog,
+            lake: self.lake,
+            tables_root: self.tables_root,
+            generation: self.generation,
+            progress: Arc::clone(&progress),
+            runtime: Handle::current(),
+        };
+        let policy = CommitPolicy { age_max: self.options.commit_age_max, bytes_max: self.options.commit_bytes_max };
+        let publisher = Publisher { messages, epochs, snapshots: snapshots.clone(), journal: self.journal, progress: Arc::clone(&progress), policy, tables };
+        let threads = vec![
+            thread("weir-ticker", &progress, move || ticker.run().map_err(|e| format!("the journal cannot be read: {e}")))?,
+            thread("weir-publisher", &progress, move || publisher.run(count).map_err(|e| format!("publishing rows: {e}")))?,
+            thread("weir-committer", &progress, move || {
+                committer.run();
+                Ok(())
+            })?,
+        ];
+        Ok(Graph { snapshots, progress, known_projects, threads, workers: Some(workers) })
+    }
+}
+
+fn thread(name: &str, progress: &Arc<Progress>, run: impl FnOnce() -> Result<(), String> + Send + 'static) -> Result<JoinHandle<()>, GraphError> {
+    let progress = Arc::clone(progress);
+    let body = move || {
+        if let Err(error) = run() {
+            tracing::error!(%error, "the graph ended");
+            progress.fail(error);
+        }
+    };
+    std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(|e| GraphError::Threads(e.to_string()))
+}
+
+/// Starts the timely workers; returns when each has built the graph.
+fn spawn_workers(states: Vec<WorkerState>, publisher: Sender<Message>, progress: &Arc<Progress>) -> Result<(WorkerGuards<()>, Vec<SyncActivator>), GraphError> {
+    let count = states.len();
+    let communication = if count == 1 { timely::CommunicationConfig::Thread } else { timely::CommunicationConfig::Process(count) };
+    // An idle worker parks at once: ticks come tens of milliseconds apart, and spinning would only burn a core.
+    let config = timely::Config { communication, worker: WorkerConfig::default().idle_spin(Duration::ZERO) };
+    let states: Mutex<Vec<Option<WorkerState>>> = Mutex::new(states.into_iter().map(Some).collect());
+    let (built, activators) = channel();
+    let (publisher, built) = (Mutex::new(publisher), Mutex::new(built));
+    let progress = Arc::clone(progress);
+    let guards = timely::execute(config, move |worker| {
+        let index = worker.index();
+        let state = states.lock().unwrap_or_else(PoisonError::into_inner).get_mut(index).and_then(Option::take).expect("each worker takes its state once");
+        let publisher = publisher.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let end = EndOfWorker { index, publisher: publisher.clone(), progress: Arc::clone(&progress) };
+        let advance = move |Advance { frontier, outputs }| {
+            // Held so that the publisher hears of a worker's end even when the worker panics.
+            let _end = &end;
+            let _ = publisher.send(Message::Advanced { worker: index, frontier, outputs });
+        };
+        let activator = worker.dataflow(|scope| pipeline::build(scope, state, advance));
+        let _ = built.lock().unwrap_or_else(PoisonError::into_inner).send((index, activator));
+    })
+    .map_err(GraphError::Threads)?;
+    let mut activators: Vec<(usize, SyncActivator)> = activators.iter().take(count).collect();
+    activators.sort_by_key(|(index, _)| *index);
+    if activators.len() != count {
+        return Err(GraphError::Threads("a worker ended before the graph was built".to_owned()));
+    }
+    Ok((guards, activators.into_iter().map(|(_, activator)| activator).collect()))
+}
+
+/// Says that a worker ended when its graph is dropped, in order or by a panic.
+struct EndOfWorker {
+    index: usize,
+    publisher: Sender<Message>,
+    progress: Arc<Progress>,
+}
+
+impl Drop for EndOfWorker {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.progress.fail("a worker of the graph panicked; the journal keeps what it had before it".to_owned());
+        }
+        let _ = self.publisher.send(Message::Advanced { worker: self.index, frontier: None, outputs: Vec::new() });
+    }
+}

@@ -1,0 +1,123 @@
+//! The ticker: decides when a tick happens and which records it releases.
+//!
+//! Under load ticks follow each other as the graph completes them, never more than [`TICKS_IN_FLIGHT_MAX`] at a time; what
+//! arrives meanwhile makes the next tick larger, not more. Idle, a tick a second moves the graph's time on. This is the
+//! only clock that the graph has.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, SyncSender};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use timely::scheduling::SyncActivator;
+use weir_journal::{Damage, Entry as JournalEntry, JournalError, Reader};
+use weir_operators::Time;
+use weir_operators::decode::Entry;
+
+use crate::progress::Progress;
+use crate::publisher::Message;
+use crate::source::TickInput;
+
+/// Ticks that the graph may have before it at a time.
+const TICKS_IN_FLIGHT_MAX: u64 = 3;
+/// The least time between two ticks: below it, a tick's fixed cost would outweigh its records.
+const TICK_MIN: Duration = Duration::from_millis(20);
+/// The greatest time between two ticks.
+const TICK_MAX: Duration = Duration::from_secs(1);
+/// Records of one tick, in bytes of memory.
+const TICK_BYTES_MAX: usize = 32 << 20;
+/// How long a stop waits for the journal to be drained. What is left is durable and read at the next start.
+const DRAIN_MAX: Duration = Duration::from_secs(3);
+/// How long the ticker sleeps where it must wait for the graph or for a commit.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// A worker's end of the source.
+pub(crate) struct WorkerInput {
+    pub(crate) ticks: SyncSender<TickInput>,
+    pub(crate) activator: SyncActivator,
+}
+
+pub(crate) struct Ticker {
+    pub(crate) reader: Reader,
+    pub(crate) workers: Vec<WorkerInput>,
+    pub(crate) publisher: Sender<Message>,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) last: Time,
+}
+
+impl Ticker {
+    /// Releases ticks until the journal is drained after a stop was asked for, or until it cannot be read.
+    pub(crate) fn run(mut self) -> Result<(), JournalError> {
+        let mut released_at = Instant::now();
+        let mut stop_asked_at = None;
+        loop {
+            let stopping = self.progress.is_stopping();
+            if stopping && stop_asked_at.get_or_insert_with(Instant::now).elapsed() > DRAIN_MAX {
+                tracing::info!("stopping before the journal is drained; the rest is read at the next start");
+                return Ok(());
+            }
+            let waiting = self.reader.wait(if stopping { Duration::ZERO } else { TICK_MAX.saturating_sub(released_at.elapsed()) });
+            if stopping && !waiting {
+                return Ok(());
+            }
+            if self.progress.has_failed() {
+                return Ok(());
+            }
+            if self.progress.ticks_in_flight() >= TICKS_IN_FLIGHT_MAX || self.progress.is_paused() {
+                std::thread::sleep(PAUSE);
+                continue;
+            }
+            if !stopping && released_at.elapsed() < TICK_MIN {
+                std::thread::sleep(TICK_MIN - released_at.elapsed());
+            }
+            let entries = self.reader.read(TICK_BYTES_MAX)?;
+            released_at = Instant::now();
+            self.release(entries);
+        }
+    }
+
+    fn release(&mut self, read: Vec<JournalEntry>) {
+        let time = (self.last + 1).max(now_ms());
+        self.last = time;
+        let mut shares: Vec<Vec<Arc<Entry>>> = self.workers.iter().map(|_| Vec::new()).collect();
+        let mut upper = BTreeMap::new();
+        let mut damages: Vec<Damage> = Vec::new();
+        for entry in read {
+            match entry {
+                JournalEntry::Record { position, record, .. } => {
+                    upper.insert(position.partition, position.offset + 1);
+                    let worker = position.offset as usize % shares.len();
+                    shares[worker].push(Arc::new(Entry { position, record }));
+                }
+                JournalEntry::Damaged(damage) => {
+                    upper.insert(damage.position.partition, damage.next_offset);
+                    damages.push(damage);
+                }
+            }
+        }
+        metrics::counter!(crate::telemetry::TICKS).increment(1);
+        self.progress.released(time);
+        // A receiver that is gone has failed, and its failure is reported where its thread is joined.
+        let _ = self.publisher.send(Message::Released { tick: time, upper, damages });
+        for (worker, entries) in self.workers.iter().zip(shares) {
+            if worker.ticks.send(TickInput { time, entries }).is_ok() {
+                let _ = worker.activator.activate();
+            }
+        }
+    }
+}
+
+impl Drop for Ticker {
+    /// Closes the source: the sender goes first, so that the worker finds the channel closed when it wakes.
+    fn drop(&mut self) {
+        for WorkerInput { ticks, activator } in self.workers.drain(..) {
+            drop(ticks);
+            let _ = activator.activate();
+        }
+    }
+}
+
+/// The wall clock in Unix milliseconds.
+pub(crate) fn now_ms() -> Time {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as Time)
+}

@@ -1,0 +1,219 @@
+//! The order in which the parts start and stop.
+//!
+//! Start: lock, catalog, journal, graph, then the doors: nobody is let in before what they ask for is there. Stop: the
+//! doors close and finish what is under way, then the journal takes no more, then the graph drains it and commits.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use weir_catalog::{Catalog, ProjectRow};
+use weir_dataflow::{Graph, GraphOptions, Progress};
+use weir_ingest::{Doors, Health};
+use weir_journal::Journal;
+use weir_protocol::record::{Content, Record};
+use weir_sql::{Engine, EngineOptions};
+
+use crate::config::Config;
+use crate::data_dir::{DataDir, ServeLock};
+
+mod sources;
+
+/// The running program.
+pub struct Weir {
+    /// The projects at the start.
+    pub projects: Vec<ProjectRow>,
+    /// The token of the administrator, made at the first start only.
+    pub first_token: Option<String>,
+    catalog: Catalog,
+    journal: Journal,
+    graph: Graph,
+    stop_doors: watch::Sender<bool>,
+    doors: Vec<JoinHandle<anyhow::Result<()>>>,
+    projects_task: JoinHandle<()>,
+    _lock: ServeLock,
+}
+
+/// How often the catalog is asked for projects that the command line created.
+const PROJECTS_EVERY: Duration = Duration::from_secs(1);
+/// How long the doors may take to finish what is under way.
+const DOORS_CLOSE_MAX: Duration = Duration::from_secs(4);
+
+/// The wall clock in Unix milliseconds.
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}
+
+impl Weir {
+    /// Starts everything; when it returns, requests are answered.
+    pub async fn start(config: &Config) -> anyhow::Result<Self> {
+        let data = DataDir::at(&config.data)?;
+        data.create()?;
+        let lock = data.lock()?;
+        let metrics = install_metrics()?;
+        // Ports first: a port in use is the commonest mistake, and nothing is written for it.
+        let http = bind(config.http, "http").await?;
+        let flight = bind(config.flight, "flight").await?;
+        let catalog = Catalog::open(&data.catalog()).await.with_context(|| format!("the catalog {} cannot be opened", data.catalog().display()))?;
+        let first = catalog.create_first_project(now_ms()).await?;
+        let first_token = if first { Some(catalog.create_token("admin", &[], now_ms()).await?) } else { None };
+        let projects = catalog.projects().await?;
+        let journal = open_journal(config, &data)?;
+        let options = GraphOptions { workers: config.workers, lake: data.lake(), commit_age_max: config.commit.max_age.0, commit_bytes_max: config.commit.max_bytes.0 as usize };
+        let graph = Graph::start(options, catalog.clone(), journal.clone()).await.context("the graph does not start")?;
+
+        let (stop_doors, stopped) = watch::channel(false);
+        let health = health(metrics, &journal, &graph);
+        let router = weir_ingest::router(Doors::new(journal.clone(), sources::Keys(catalog.clone()), health));
+        let engine = Engine::new(
+            graph.snapshots(),
+            EngineOptions {
+                memory_bytes_max: config.query.max_bytes.0 as usize,
+                query_time_max: config.query.max_time.0,
+                rows_max: config.query.max_rows,
+                concurrent_queries_max: config.query.max_concurrent,
+                spill: data.spill(),
+                ..EngineOptions::default()
+            },
+        );
+        let doors = vec![
+            tokio::spawn(serve_http(http, router, until_stopped(stopped.clone()))),
+            tokio::spawn(serve_flight(flight, engine, sources::Tokens(catalog.clone()), until_stopped(stopped))),
+        ];
+        let projects_task = tokio::spawn(journal_projects(catalog.clone(), journal.clone(), graph.known_projects()));
+        Ok(Self { projects, first_token, catalog, journal, graph, stop_doors, doors, projects_task, _lock: lock })
+    }
+
+    /// Resolves when the graph has failed for good.
+    pub fn failure(&self) -> impl Future<Output = ()> + use<> {
+        let progress = self.graph.progress();
+        async move {
+            while progress.report().failure.is_none() {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+
+    /// Stops everything in order: what was accepted is committed, or stays in the journal for the next start.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.projects_task.abort();
+        self.stop_doors.send_replace(true);
+        for mut door in self.doors {
+            match tokio::time::timeout(DOORS_CLOSE_MAX, &mut door).await {
+                Ok(ended) => ended.context("a door panicked")??,
+                Err(_) => door.abort(),
+            }
+        }
+        let (journal, graph) = (self.journal, self.graph);
+        tokio::task::spawn_blocking(move || {
+            journal.close();
+            graph.stop()
+        })
+        .await
+        .context("stopping panicked")?
+        .context("the graph ended")?;
+        self.catalog.close().await;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+async fn bind(address: std::net::SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("the address {address} cannot be used: stop what uses it, or give another with --{flag}"))
+}
+
+fn open_journal(config: &Config, data: &DataDir) -> anyhow::Result<Journal> {
+    let mut options = weir_journal::Options::new(data.journal());
+    options.journal_bytes_max = config.journal.max_bytes.0;
+    let (journal, opened) = Journal::open(options).with_context(|| format!("the journal {} cannot be opened", data.journal().display()))?;
+    tracing::info!(start = opened.start, end = opened.end, segments = opened.segments, "journal opened");
+    Ok(journal)
+}
+
+fn install_metrics() -> anyhow::Result<PrometheusHandle> {
+    let seconds = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+    let milliseconds = seconds.map(|s| s * 1000.0);
+    let records = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+    let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &seconds)?
+        .set_buckets_for_metric(Matcher::Suffix("_milliseconds".to_owned()), &milliseconds)?
+        .set_buckets_for_metric(Matcher::Suffix("_records".to_owned()), &records)?
+        .build_recorder();
+    let handle = recorder.handle();
+    metrics::set_global_recorder(recorder).map_err(|_| anyhow::anyhow!("metrics are already recorded by something else in this process"))?;
+    Ok(handle)
+}
+
+/// What `/_health/` and `/metrics` say.
+fn health(metrics: PrometheusHandle, journal: &Journal, graph: &Graph) -> Health {
+    let (journal, progress) = (journal.clone(), graph.progress());
+    Health {
+        metrics: Arc::new(move || {
+            metrics.run_upkeep();
+            metrics.render()
+        }),
+        report: Arc::new(move || report(&journal, &progress)),
+    }
+}
+
+fn report(journal: &Journal, progress: &Progress) -> (bool, serde_json::Value) {
+    let (log, graph) = (journal.status(), progress.report());
+    let healthy = log.healthy && graph.failure.is_none() && graph.trouble.is_none();
+    let lag = log.end.saturating_sub(graph.visible_offset);
+    let detail = json!({
+        "healthy": healthy,
+        "version": env!("CARGO_PKG_VERSION"),
+        "journal": {
+            "healthy": log.healthy, "error": log.error, "bytes": log.bytes, "segments": log.segments, "start": log.start, "end": log.end,
+            "damages": log.damages.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        },
+        "graph": graph,
+        "lag_records": lag,
+    });
+    (healthy, detail)
+}
+
+async fn until_stopped(mut stopped: watch::Receiver<bool>) {
+    // An error means that the sender is gone, which ends serving just as well.
+    let _ = stopped.wait_for(|stop| *stop).await;
+}
+
+async fn serve_http(listener: TcpListener, router: weir_ingest::Router, stop: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
+    weir_ingest::serve(listener, router, stop).await.context("serving HTTP")
+}
+
+async fn serve_flight(listener: TcpListener, engine: Engine, tokens: sources::Tokens, stop: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
+    weir_sql::serve(listener, engine, tokens, stop).await.context("serving Flight SQL")
+}
+
+/// Journals each project that the catalog has and the graph does not know yet, whoever created it.
+async fn journal_projects(catalog: Catalog, journal: Journal, known: std::collections::BTreeSet<u64>) {
+    let mut known = known;
+    let mut newest = -1;
+    loop {
+        match catalog.newest_project_id().await {
+            Ok(id) if id != newest => match journal_new(&catalog, &journal, &mut known).await {
+                Ok(()) => newest = id,
+                Err(error) => tracing::warn!(%error, "projects were not journalled; trying again"),
+            },
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "the catalog was not asked for projects; trying again"),
+        }
+        tokio::time::sleep(PROJECTS_EVERY).await;
+    }
+}
+
+async fn journal_new(catalog: &Catalog, journal: &Journal, known: &mut std::collections::BTreeSet<u64>) -> anyhow::Result<()> {
+    for row in catalog.projects().await? {
+        if !known.contains(&row.project.project_id) {
+            journal.append(Record { received_ms: now_ms(), content: Content::Project(row.project.clone()) }).await?;
+            known.insert(row.project.project_id);
+        }
+    }
+    Ok(())
+}

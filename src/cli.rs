@@ -1,0 +1,179 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::commands;
+use crate::config::{Config, Flags};
+
+/// Takes what Sentry SDKs send and answers SQL about it.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, about, long_about = None)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve: take events, keep the tables, answer queries
+    Serve {
+        #[command(flatten)]
+        common: Common,
+        /// Where SDKs send to [default: 127.0.0.1:9000]
+        #[arg(long, value_name = "ADDR")]
+        http: Option<SocketAddr>,
+        /// Where SQL is asked, over Arrow Flight SQL [default: 127.0.0.1:9001]
+        #[arg(long, value_name = "ADDR")]
+        flight: Option<SocketAddr>,
+    },
+    /// Create and list projects
+    Project {
+        #[command(subcommand)]
+        action: ProjectAction,
+    },
+    /// Create, list and revoke access tokens
+    Token {
+        #[command(subcommand)]
+        action: TokenAction,
+    },
+    /// Ask SQL
+    Query(QueryArgs),
+    /// Check requirements, configuration and reachability
+    Check {
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+/// Which data directory, by flag or by configuration.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// The configuration file [default: weir.toml, where it is there]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The data directory [default: ./weir-data]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
+impl Common {
+    /// The settings with these flags.
+    pub fn load(&self) -> anyhow::Result<Config> {
+        self.load_with(None, None)
+    }
+
+    fn load_with(&self, http: Option<SocketAddr>, flight: Option<SocketAddr>) -> anyhow::Result<Config> {
+        Config::load(self.config.as_deref(), &Flags { data: self.data.clone(), http, flight })
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum ProjectAction {
+    /// Create a project and print its DSN
+    Create {
+        /// Lower-case letters, digits and hyphens
+        name: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// List the projects with their DSNs
+    List {
+        /// How to write the list
+        #[arg(long, value_enum, default_value_t = ListFormat::Table)]
+        format: ListFormat,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum TokenAction {
+    /// Create a token and print it, once
+    Create {
+        /// What to call it
+        name: String,
+        /// A project that it may read; can be given more than once [default: all]
+        #[arg(long = "project", value_name = "SLUG")]
+        projects: Vec<String>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// List the tokens, without the tokens themselves
+    List {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Revoke a token by its name
+    Revoke {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+/// How a list is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ListFormat {
+    /// Columns
+    Table,
+    /// A JSON array
+    Json,
+}
+
+/// How rows are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RowFormat {
+    /// Columns in a frame
+    Table,
+    /// Comma-separated values with a header
+    Csv,
+    /// A JSON array of objects
+    Json,
+}
+
+/// What `weir query` is given.
+#[derive(Debug, Clone, Args)]
+pub struct QueryArgs {
+    /// The statement
+    pub sql: String,
+    /// How to write the rows
+    #[arg(long, value_enum, default_value_t = RowFormat::Table)]
+    pub format: RowFormat,
+    /// The server
+    #[arg(long, value_name = "URL", env = "WEIR_URL", default_value = "grpc://127.0.0.1:9001")]
+    pub url: String,
+    /// The access token
+    #[arg(long, value_name = "TOKEN", env = "WEIR_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Accepted beside the others so that every command takes it; a query goes over the network
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub data: Option<PathBuf>,
+}
+
+impl Cli {
+    /// Threads of the async runtime: the doors and the queries need more than a one-off command.
+    pub fn async_threads(&self) -> usize {
+        match self.command {
+            Command::Serve { .. } => std::thread::available_parallelism().map_or(2, |n| n.get()).clamp(2, 16),
+            _ => 1,
+        }
+    }
+
+    /// Runs the command.
+    pub async fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Serve { common, http, flight } => commands::serve::run(common.load_with(http, flight)?).await,
+            Command::Project { action: ProjectAction::Create { name, common } } => commands::project::create(&common.load()?, &name).await,
+            Command::Project { action: ProjectAction::List { format, common } } => commands::project::list(&common.load()?, format).await,
+            Command::Token { action: TokenAction::Create { name, projects, common } } => commands::token::create(&common.load()?, &name, &projects).await,
+            Command::Token { action: TokenAction::List { common } } => commands::token::list(&common.load()?).await,
+            Command::Token { action: TokenAction::Revoke { name, common } } => commands::token::revoke(&common.load()?, &name).await,
+            Command::Query(args) => commands::query::run(&args).await,
+            Command::Check { common } => commands::check::run(&common).await,
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! The settings: defaults, then `weir.toml`, then `WEIR_SECTION__NAME`, then flags.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use serde::{Deserialize, Serialize};
+
+/// Every setting. Unknown ones are errors: a misspelt setting must not be a silent default.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The data directory.
+    pub data: PathBuf,
+    /// Where SDKs send to.
+    pub http: SocketAddr,
+    /// Where SQL is asked.
+    pub flight: SocketAddr,
+    /// Timely workers.
+    pub workers: usize,
+    /// The journal.
+    pub journal: JournalConfig,
+    /// The catalog.
+    pub catalog: CatalogConfig,
+    /// The store of the lake's files.
+    pub store: StoreConfig,
+    /// Commits.
+    pub commit: CommitConfig,
+    /// Queries.
+    pub query: QueryConfig,
+}
+
+/// `journal.*`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JournalConfig {
+    /// Where the journal is; empty for segments in the data directory.
+    pub url: String,
+    /// How many bytes the segments may take before intake answers 503.
+    pub max_bytes: Bytes,
+}
+
+/// `catalog.*`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CatalogConfig {
+    /// Where the catalog is; empty for SQLite in the data directory.
+    pub url: String,
+}
+
+/// `store.*`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreConfig {
+    /// Where Parquet files are; empty for the data directory.
+    pub url: String,
+}
+
+/// `commit.*`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommitConfig {
+    /// How long rows may wait for a commit.
+    pub max_age: Span,
+    /// How many bytes of rows may wait for a commit.
+    pub max_bytes: Bytes,
+}
+
+/// `query.*`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QueryConfig {
+    /// Memory of all queries together.
+    pub max_bytes: Bytes,
+    /// How long a query may run.
+    pub max_time: Span,
+    /// How many rows a query may return.
+    pub max_rows: usize,
+    /// How many queries may run at a time.
+    pub max_concurrent: usize,
+}
+
+/// A span of time, written `500ms`, `60s`, `5m` or `1h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Span(pub Duration);
+
+/// A number of bytes, written `64MiB`, `16GiB` or plainly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Scalar", into = "String")]
+pub struct Bytes(pub u64);
+
+/// A number as TOML and the environment give it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Scalar {
+    Number(u64),
+    Text(String),
+}
+
+impl TryFrom<String> for Span {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let (number, unit) = split_unit(&text).ok_or_else(|| format!("{text:?} is no span of time: write 500ms, 60s, 5m or 1h"))?;
+        let milliseconds = match unit {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            _ => return Err(format!("{text:?} is no span of time: write 500ms, 60s, 5m or 1h")),
+        };
+        number.checked_mul(milliseconds).map(|ms| Span(Duration::from_millis(ms))).ok_or_else(|| format!("{text:?} is too long"))
+    }
+}
+
+impl From<Span> for String {
+    fn from(span: Span) -> Self {
+        format!("{}ms", span.0.as_millis())
+    }
+}
+
+impl TryFrom<Scalar> for Bytes {
+    type Error = String;
+
+    fn try_from(value: Scalar) -> Result<Self, String> {
+        let text = match value {
+            Scalar::Number(bytes) => return Ok(Bytes(bytes)),
+            Scalar::Text(text) => text,
+        };
+        let wrong = || format!("{text:?} is no number of bytes: write 1048576, 64MiB or 16GiB");
+        let (number, unit) = split_unit(&text).ok_or_else(wrong)?;
+        let factor = match unit {
+            "" | "B" => 1,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            "TiB" => 1u64 << 40,
+            _ => return Err(wrong()),
+        };
+        number.checked_mul(factor).map(Bytes).ok_or_else(wrong)
+    }
+}
+
+impl From<Bytes> for String {
+    fn from(bytes: Bytes) -> Self {
+        bytes.0.to_string()
+    }
+}
+
+fn split_unit(text: &str) -> Option<(u64, &str)> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    Some((text[..digits].parse().ok()?, text[digits..].trim()))
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::from("weir-data"),
+            http: SocketAddr::from(([127, 0, 0, 1], 9000)),
+            flight: SocketAddr::from(([127, 0, 0, 1], 9001)),
+            workers: 1,
+            journal: JournalConfig { url: String::new(), max_bytes: Bytes(16 << 30) },
+            catalog: CatalogConfig { url: String::new() },
+            store: StoreConfig { url: String::new() },
+            commit: CommitConfig { max_age: Span(Duration::from_secs(60)), max_bytes: Bytes(64 << 20) },
+            query: QueryConfig { max_bytes: Bytes(512 << 20), max_time: Span(Duration::from_secs(60)), max_rows: 1_000_000, max_concurrent: 16 },
+        }
+    }
+}
+
+/// What flags say; they win over everything else.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Flags {
+    /// `--data`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
+    /// `--http`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<SocketAddr>,
+    /// `--flight`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flight: Option<SocketAddr>,
+}
+
+/// Read where `--config` is not given, if it is there.
+const DEFAULT_FILE: &str = "weir.toml";
+
+impl Config {
+    /// Reads the settings.
+    ///
+    /// # Errors
+    /// Names the file, line and setting, or the variable, that cannot be used.
+    pub fn load(file: Option<&Path>, flags: &Flags) -> anyhow::Result<Self> {
+        let path = file.unwrap_or(Path::new(DEFAULT_FILE));
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && file.is_none() => String::new(),
+            Err(error) => return Err(error).with_context(|| format!("the configuration {} cannot be read", path.display())),
+        };
+        check_file(path, &text)?;
+        let figment = Figment::from(Serialized::defaults(Config::default()))
+            .merge(Toml::string(&text))
+            .merge(Env::prefixed("WEIR_").split("__").filter(is_setting))
+            .merge(Serialized::defaults(flags));
+        let config: Config = figment.extract().map_err(|error| anyhow::anyhow!("{}", in_words(&error)))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        if !(1..=64).contains(&self.workers) {
+            bail!("workers is {}: use 1 to 64", self.workers);
+        }
+        for (setting, url, known) in
+            [("journal.url", &self.journal.url, "segments in the data directory"), ("catalog.url", &self.catalog.url, "SQLite in the data directory"), ("store.url", &self.store.url, "the data directory")]
+        {
+            if !url.is_empty() {
+                bail!("{setting} is {:?}: this version of weir knows only {known}; remove the setting", redacted(url));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The variables that are settings: `WEIR_DATA`, `WEIR_COMMIT__MAX_AGE`. Others that begin alike belong to other programs.
+fn is_setting(key: &figment::value::UncasedStr) -> bool {
+    let sections = ["journal", "catalog", "store", "commit", "query"];
+    let key = key.as_str().to_ascii_lowercase();
+    ["data", "http", "flight", "workers"].contains(&key.as_str()) || sections.iter().any(|s| key.starts_with(&format!("{s}.")) || key.starts_with(&format!("{s}__")))
+}
+
+/// Checks a file by itself, so that an error can name its line.
+fn check_file(path: &Path, text: &str) -> anyhow::Result<()> {
+    let provider = Figment::from(Serialized::defaults(Config::default())).merge(Toml::string(text));
+    match provider.extract::<Config>() {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let setting = error.path.join(".");
+            let line = line_of(text, &error);
+            let place = line.map_or_else(|| path.display().to_string(), |line| format!("{}:{line}", path.display()));
+            let setting = if setting.is_empty() { String::new() } else { format!("{setting}: ") };
+            bail!("{place}: {setting}{}", error.kind)
+        }
+    }
+}
+
+/// The line of the setting that an error is about: that of its last key, or the one that the TOML parser names.
+fn line_of(text: &str, error: &figment::Error) -> Option<usize> {
+    let unknown = match &error.kind {
+        figment::error::Kind::UnknownField(name, _) => Some(name.as_str()),
+        _ => None,
+    };
+    if let Some(key) = unknown.or(error.path.last().map(String::as_str)) {
+        let is_key = |line: &str| line.split('=').next().is_some_and(|k| k.trim().rsplit('.').next() == Some(key));
+        if let Some(index) = text.lines().position(is_key) {
+            return Some(index + 1);
+        }
+    }
+    let words = error.kind.to_string();
+    words.split("line ").nth(1)?.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+fn in_words(error: &figment::Error) -> String {
+    let setting = error.path.join(".");
+    format!("the setting {setting} (or WEIR_{}): {}", setting.replace('.', "__").to_ascii_uppercase(), error.kind)
+}
+
+/// A URL without what stands between `//` and `@`.
+fn redacted(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(start), Some(end)) if start + 3 < end => format!("{}…{}", &url[..start + 3], &url[end..]),
+        _ => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("weir.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::load(Some(&path), &Flags::default()).map_err(|e| format!("{e:#}").replace(&format!("{}", path.display()), "weir.toml"))
+    }
+
+    #[test]
+    fn a_file_sets_what_it_names() {
+        let config = load("http = \"127.0.0.1:7000\"\n[commit]\nmax_age = \"2s\"\nmax_bytes = \"8MiB\"\n").unwrap();
+        assert_eq!((config.http.port(), config.commit.max_age.0, config.commit.max_bytes.0), (7000, Duration::from_secs(2), 8 << 20));
+        assert_eq!(config.flight.port(), 9001);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_line() {
+        let check = |text: &str, want: &str| {
+            let error = load(text).unwrap_err();
+            assert!(error.contains(want), "{error}");
+        };
+        check("workers = 1\n[commit]\nmax_age = \"soon\"\n", "weir.toml:3: commit.max_age");
+        check("\n\nhttp = 5\n", "weir.toml:3: http");
+        check("[commit]\nmax_agee = \"2s\"\n", "weir.toml:2");
+        check("a = [\n", "weir.toml:");
+        check("workers = 0\n", "workers is 0");
+        check("[catalog]\nurl = \"postgres://me:secret@db/weir\"\n", "catalog.url is \"postgres://…@db/weir\"");
+    }
+
+    #[test]
+    fn spans_and_sizes() {
+        let span = |text: &str| Span::try_from(text.to_owned()).map(|s| s.0.as_millis()).ok();
+        assert_eq!([span("500ms"), span("60s"), span("5m"), span("1h"), span("1"), span("x")], [Some(500), Some(60_000), Some(300_000), Some(3_600_000), None, None]);
+        let bytes = |text: &str| Bytes::try_from(Scalar::Text(text.to_owned())).map(|b| b.0).ok();
+        assert_eq!([bytes("64MiB"), bytes("16 GiB"), bytes("100"), bytes("1MB"), bytes("99999999TiB")], [Some(64 << 20), Some(16 << 30), Some(100), None, None]);
+    }
+}
