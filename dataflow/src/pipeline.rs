@@ -13,8 +13,8 @@ use crate::runtime::WorkerState;
 use crate::source;
 
 /// Builds the graph of one worker; `advance` is told of each completed tick. What wakes the source is returned.
-pub(crate) fn build(scope: &mut Scope<'_, Time>, state: WorkerState, advance: impl FnMut(Advance) + 'static) -> SyncActivator {
-    let (records, activator) = source::records(*scope, state.ticks);
+pub(crate) fn build(scope: Scope<'_, Time>, state: WorkerState, advance: impl FnMut(Advance) + 'static) -> SyncActivator {
+    let (records, activator) = source::records(scope, state.ticks);
     records
         .decode() // envelopes into items; what is not supported into outcomes
         .interpret() // each item's JSON, parsed once: normalised, grouped, made rows

@@ -5,11 +5,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use serde::{Deserialize, Serialize};
+use timely::dataflow::StreamVec;
 use weir_protocol::ids::{EventId, ProjectId};
 use weir_protocol::limits::{DEDUPLICATION_IDS_MAX, DEDUPLICATION_WINDOW_MS};
 
+use crate::Time;
+use crate::fact::Fact;
+use crate::stage::each_tick;
+
 /// What makes an item the same as another: 128 bits of BLAKE3 over its project and its id or payload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Identity(u128);
 
 impl Identity {
@@ -18,7 +24,7 @@ impl Identity {
         Self::of(project_id, b"event", &event_id.0)
     }
 
-    /// An item without an id is known by the digest of its payload; see [`crate::items::digest`].
+    /// An item without an id is known by the digest of its payload; see [`crate::decode::Item::digest`].
     pub fn payload(project_id: ProjectId, digest: [u8; 16]) -> Self {
         Self::of(project_id, b"items", &digest)
     }
@@ -79,9 +85,10 @@ impl Recent {
         }
     }
 
-    /// Forgets what no item received at or after `received_ms` can be a duplicate of.
+    /// Forgets what no item received at or after `received_ms` can be a duplicate of. A minute more is kept, since records
+    /// of one moment may stand in the journal in another order than they were received in.
     pub fn forget_before_window_of(&mut self, received_ms: u64) {
-        let horizon = received_ms.saturating_sub(self.window_ms) / MINUTE_MS;
+        let horizon = received_ms.saturating_sub(self.window_ms + MINUTE_MS) / MINUTE_MS;
         while self.by_minute.first_key_value().is_some_and(|(minute, _)| *minute < horizon) {
             self.forget_oldest_minute();
         }
@@ -105,6 +112,28 @@ impl Recent {
     /// Whether none is remembered.
     pub fn is_empty(&self) -> bool {
         self.seen.is_empty()
+    }
+}
+
+/// The stage that finds duplicates.
+pub trait Deduplicate<'scope> {
+    /// Turns the facts of items that were received before into outcomes.
+    fn deduplicate(self, recent: Recent) -> StreamVec<'scope, Time, Fact>;
+}
+
+impl<'scope> Deduplicate<'scope> for StreamVec<'scope, Time, Fact> {
+    fn deduplicate(self, mut recent: Recent) -> StreamVec<'scope, Time, Fact> {
+        each_tick(self, "Deduplicate", move |_time, facts: Vec<Fact>, unique| {
+            let mut newest_ms = None;
+            for fact in facts {
+                newest_ms = newest_ms.max(Some(fact.received_ms));
+                let is_first = fact.identity.is_none_or(|identity| recent.is_first(identity, fact.received_ms));
+                unique.push(if is_first { fact } else { fact.into_duplicate() });
+            }
+            if let Some(received_ms) = newest_ms {
+                recent.forget_before_window_of(received_ms);
+            }
+        })
     }
 }
 
@@ -137,7 +166,7 @@ mod tests {
         let mut recent = Recent::new(3_600_000, 100);
         recent.is_first(id(1), 59_999);
         recent.is_first(id(2), 60_000);
-        recent.forget_before_window_of(3_660_000);
+        recent.forget_before_window_of(3_720_000);
         assert_eq!(recent.len(), 1);
         assert!(!recent.is_first(id(2), 3_660_000));
     }

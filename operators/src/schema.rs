@@ -23,6 +23,7 @@ pub struct Table {
     /// How its rows come about.
     pub kind: TableKind,
     stored_schema: SchemaRef,
+    file_schema: SchemaRef,
     sql_schema: SchemaRef,
 }
 
@@ -54,9 +55,14 @@ pub struct Column {
 pub const FIELD_ID: &str = "PARQUET:field_id";
 
 impl Table {
-    /// The schema of batches and files: ids are 16 bytes, and every field has its id in the metadata.
+    /// The schema of batches, and of files when they are read: ids are 16 bytes.
     pub fn stored_schema(&self) -> &SchemaRef {
         &self.stored_schema
+    }
+
+    /// The same with the id of every field in its metadata: what the Parquet schema of files is made from.
+    pub fn file_schema(&self) -> &SchemaRef {
+        &self.file_schema
     }
 
     /// The schema that queries see.
@@ -163,9 +169,11 @@ impl Columns {
     fn table(self, name: &'static str, sort_key: &'static [&'static str], bloom_filters: &'static [&'static str], kind: TableKind) -> Table {
         let stored = |c: &Column| Field::new(c.name, if c.id { DataType::FixedSizeBinary(16) } else { c.sql_type.clone() }, c.nullable);
         let sql = |c: &Column| Field::new(c.name, c.sql_type.clone(), c.nullable);
-        let stored_schema = Arc::new(Schema::new(with_field_ids(&self.0.iter().map(stored).collect::<Fields>(), &mut 0)));
+        let fields: Fields = self.0.iter().map(stored).collect();
+        let file_schema = Arc::new(Schema::new(with_field_ids(&fields, &mut 0)));
+        let stored_schema = Arc::new(Schema::new(fields));
         let sql_schema = Arc::new(Schema::new(self.0.iter().map(sql).collect::<Vec<_>>()));
-        Table { name, columns: self.0, sort_key, bloom_filters, kind, stored_schema, sql_schema }
+        Table { name, columns: self.0, sort_key, bloom_filters, kind, stored_schema, file_schema, sql_schema }
     }
 }
 

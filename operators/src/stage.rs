@@ -22,9 +22,7 @@ pub(crate) fn each<'scope, D: Clone + 'static, O: Clone + 'static>(
         move |input, output| {
             input.for_each(|capability, records| {
                 records.drain(..).for_each(|record| logic(record, &mut made));
-                if let Some(capability) = capability.retain_least(0) {
-                    output.session(&capability).give_container(&mut made);
-                }
+                output.session(&capability).give_container(&mut made);
                 made.clear();
             });
         }

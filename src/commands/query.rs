@@ -17,10 +17,9 @@ pub async fn run(args: &QueryArgs) -> anyhow::Result<()> {
         RowFormat::Csv => output::Format::Csv,
         RowFormat::Json => output::Format::Json,
     };
-    let written = output::write(&mut out, &schema, &batches, format).and_then(|()| Ok(out.flush()?));
-    match written {
+    match output::write(&mut out, &schema, &batches, format).and_then(|()| Ok(out.flush()?)) {
         // Whoever reads the output may stop reading, as `head` does.
-        Err(error) if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) => Ok(()),
+        Err(error) if error.is_broken_pipe() => Ok(()),
         other => other.context("the rows cannot be written"),
     }
 }

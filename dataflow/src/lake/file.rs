@@ -64,11 +64,7 @@ pub fn write(root: &Path, table: &'static Table, relative: &str, date: (i32, u32
 }
 
 fn encode(file: &File, table: &Table, rows: &RecordBatch) -> Result<ParquetMetaData, ParquetError> {
-    let options = ArrowWriterOptions::new()
-        .with_properties(properties(table, rows.num_rows()))
-        .with_parquet_schema(parquet_schema(table)?)
-        // Other readers have no use for Arrow's own copy of the schema, and ours knows the tables.
-        .with_skip_arrow_metadata(true);
+    let options = ArrowWriterOptions::new().with_properties(properties(table, rows.num_rows())).with_parquet_schema(parquet_schema(table)?);
     let mut writer = ArrowWriter::try_new_with_options(file, rows.schema(), options)?;
     writer.write(rows)?;
     writer.close()
@@ -76,7 +72,7 @@ fn encode(file: &File, table: &Table, rows: &RecordBatch) -> Result<ParquetMetaD
 
 /// The table's Parquet schema: Arrow's conversion, with the ids marked as UUIDs.
 fn parquet_schema(table: &Table) -> Result<SchemaDescriptor, ParquetError> {
-    let converted = ArrowSchemaConverter::new().convert(table.stored_schema())?;
+    let converted = ArrowSchemaConverter::new().convert(table.file_schema())?;
     let mut fields = Vec::new();
     for field in converted.root_schema().get_fields() {
         if !table.column(field.name()).is_some_and(|column| column.id) {

@@ -74,7 +74,7 @@ pub(super) fn leaves(table: &schema::Table) -> Vec<(String, &'static str)> {
 /// Checks that the field ids which the files will carry are those of the catalog; readers find columns by them alone.
 pub fn verify(lake: &Lake) -> Result<(), UnexpectedColumn> {
     for table in schema::tables() {
-        for field in table.stored_schema().fields() {
+        for field in table.file_schema().fields() {
             verify_field(lake, table.name, field, field.name())?;
         }
     }

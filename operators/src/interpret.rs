@@ -1,0 +1,88 @@
+//! What an item says: its JSON is parsed once, normalised, grouped and made rows.
+
+use timely::dataflow::StreamVec;
+use weir_protocol::envelope::ItemType;
+use weir_protocol::json::Json;
+use weir_protocol::outcome::Outcome;
+use weir_protocol::{Category, EventId};
+
+use crate::Time;
+use crate::decode::{Decoded, Item};
+use crate::deduplicate::Identity;
+use crate::error::error_row;
+use crate::fact::{Fact, Rows};
+use crate::grouping::{self, Rules};
+use crate::normalise::{self, EventContext};
+use crate::rows::PayloadRow;
+use crate::stage::each;
+use crate::{client_report, logs, spans};
+
+/// The fact that an item states.
+pub fn interpret(item: &Item, rules: &Rules) -> Fact {
+    match &item.header.item_type {
+        ItemType::Event => event(item, rules),
+        ItemType::Transaction => spans::transaction(item),
+        ItemType::Span => spans::spans(item),
+        ItemType::Log => logs::logs(item),
+        ItemType::ClientReport => client_report::client_report(item),
+        other => item.refused(&format!("unsupported:{}", other.name())),
+    }
+}
+
+/// The id of an item's event. The door gives one to every envelope that needs one; without it the place in the journal does.
+pub(crate) fn event_id(item: &Item) -> EventId {
+    item.context.event_id.unwrap_or_else(|| EventId(item.made_id(0)))
+}
+
+fn event(item: &Item, rules: &Rules) -> Fact {
+    let Ok(mut json @ Json::Object(_)) = Json::parse(&item.payload) else { return item.refused("invalid_json") };
+    let context = event_context(item);
+    normalise::event(&mut json, &context);
+    let hashes = grouping::hashes(&json, rules);
+    let row = error_row(&json, &context, item.context.common.clone(), &hashes);
+    let payload = payload_row(item, context.event_id, "event", &json);
+    let identity = Identity::event(context.project_id, context.event_id);
+    let mut outcome = item.context.outcome(Outcome::Accepted, None, Category::Error, 1);
+    outcome.event_id = Some(context.event_id.0);
+    let rows = Rows::Error { row: Box::new(row), hashes: hashes.iter().map(|h| h.hash).collect(), payload: Box::new(payload) };
+    Fact { identity: Some(identity), ..item.fact(rows, vec![outcome]) }
+}
+
+pub(crate) fn payload_row(item: &Item, event_id: EventId, type_: &str, json: &Json<'_>) -> PayloadRow {
+    PayloadRow { common: item.context.common.clone(), event_id: event_id.0, type_: type_.to_owned(), payload: json.to_string() }
+}
+
+/// What normalisation has to know of a request.
+pub(crate) fn event_context(item: &Item) -> EventContext {
+    let context = &item.context;
+    EventContext {
+        event_id: event_id(item),
+        received_ms: context.common.received_ms as u64,
+        sent_at: context.sent_at.clone(),
+        client_ip: context.client_ip,
+        user_agent: context.user_agent.clone(),
+        client: context.client.clone(),
+        project_id: context.common.project_id as u64,
+        key_id: context.key_id.map(|id| id as u64),
+        sample_rate: context.sample_rate,
+        retention_days: context.common.retention_days as u16,
+    }
+}
+
+/// The stage that looks into items.
+pub trait Interpret<'scope> {
+    /// Items into facts.
+    fn interpret(self) -> StreamVec<'scope, Time, Fact>;
+}
+
+impl<'scope> Interpret<'scope> for StreamVec<'scope, Time, Decoded> {
+    fn interpret(self) -> StreamVec<'scope, Time, Fact> {
+        let rules = Rules::default();
+        each(self, "Interpret", move |decoded, facts| {
+            facts.push(match decoded {
+                Decoded::Item(item) => interpret(&item, &rules),
+                Decoded::Fact(fact) => fact,
+            });
+        })
+    }
+}

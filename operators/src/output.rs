@@ -1,0 +1,156 @@
+//! The end of the graph: the rows of a tick as batches, handed over when the tick is complete.
+
+use std::collections::BTreeMap;
+
+use arrow::array::RecordBatch;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::operator::Operator;
+use weir_protocol::ProjectId;
+
+use crate::Time;
+use crate::fact::{Fact, Rows};
+use crate::issues::IssueState;
+use crate::rows::{ErrorRow, ItemRow, LogRow, OutcomeRow, PayloadRow, ProjectRow, SpanRow, TableRow};
+
+/// Which worker has a project's state: the route modulo the number of workers, as timely's exchange computes it.
+pub fn route(project_id: ProjectId) -> u64 {
+    project_id
+}
+
+/// What the last stage with memory makes.
+#[derive(Debug, Clone)]
+pub enum Made {
+    /// Rows and outcomes of an item.
+    Fact(Box<Fact>),
+    /// An issue as it stands now.
+    Issue(Box<IssueState>),
+    /// A hash that leads to an issue from now on: project, hash, issue.
+    Hash((ProjectId, [u8; 16], i64)),
+}
+
+/// What a worker made of one tick.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// New rows by table.
+    pub batches: Vec<(&'static str, RecordBatch)>,
+    /// Issues as they stand after the tick.
+    pub issues: Vec<IssueState>,
+    /// New grouping hashes: project, hash, issue.
+    pub hashes: Vec<(ProjectId, [u8; 16], i64)>,
+    /// Projects as they stand after the tick.
+    pub projects: Vec<ProjectRow>,
+    /// When the oldest of its records was received, in Unix milliseconds.
+    pub oldest_received_ms: Option<u64>,
+}
+
+/// A worker's progress.
+#[derive(Debug)]
+pub struct Advance {
+    /// All ticks before this are complete on this worker; `None` when the graph has ended.
+    pub frontier: Option<Time>,
+    /// What it made of them; a tick without rows is absent.
+    pub outputs: Vec<(Time, Output)>,
+}
+
+/// The rows of one tick, by table.
+#[derive(Default)]
+struct Gathered {
+    errors: Vec<ErrorRow>,
+    spans: Vec<SpanRow>,
+    logs: Vec<LogRow>,
+    outcomes: Vec<OutcomeRow>,
+    payloads: Vec<PayloadRow>,
+    items: Vec<ItemRow>,
+    output: Output,
+}
+
+impl Gathered {
+    fn add(&mut self, made: Made) {
+        match made {
+            Made::Fact(fact) => self.add_fact(*fact),
+            Made::Issue(state) => self.output.issues.push(*state),
+            Made::Hash(hash) => self.output.hashes.push(hash),
+        }
+    }
+
+    fn add_fact(&mut self, fact: Fact) {
+        let oldest = &mut self.output.oldest_received_ms;
+        *oldest = Some(oldest.map_or(fact.received_ms, |ms| ms.min(fact.received_ms)));
+        self.outcomes.extend(fact.outcomes);
+        match fact.rows {
+            Rows::None => {}
+            Rows::Error { row, payload, .. } => {
+                self.errors.push(*row);
+                self.payloads.push(*payload);
+            }
+            Rows::Transaction { spans, payload } => {
+                self.spans.extend(spans);
+                self.payloads.push(*payload);
+            }
+            Rows::Spans { spans, item } => {
+                self.spans.extend(spans);
+                self.items.push(*item);
+            }
+            Rows::Logs { logs, item } => {
+                self.logs.extend(logs);
+                self.items.push(*item);
+            }
+            Rows::Project(row) => self.output.projects.push(*row),
+        }
+    }
+
+    fn finish(self) -> Output {
+        fn batch<R: TableRow>(rows: &[R], batches: &mut Vec<(&'static str, RecordBatch)>) {
+            if !rows.is_empty() {
+                batches.push((R::TABLE, R::batch(rows)));
+            }
+        }
+
+        let mut output = self.output;
+        batch(&self.errors, &mut output.batches);
+        batch(&self.spans, &mut output.batches);
+        batch(&self.logs, &mut output.batches);
+        batch(&self.outcomes, &mut output.batches);
+        batch(&self.payloads, &mut output.batches);
+        batch(&self.items, &mut output.batches);
+        output
+    }
+}
+
+/// The last stage.
+pub trait Gather {
+    /// Calls `advance` whenever ticks are complete on this worker, and once more when the graph has ended.
+    fn gather(self, advance: impl FnMut(Advance) + 'static);
+}
+
+impl Gather for StreamVec<'_, Time, Made> {
+    fn gather(self, mut advance: impl FnMut(Advance) + 'static) {
+        self.unary_frontier::<CapacityContainerBuilder<Vec<()>>, _, _, _>(Pipeline, "Rows", move |_capability, _info| {
+            let mut open: BTreeMap<Time, Gathered> = BTreeMap::new();
+            let mut reported = Some(0);
+            move |(input, frontier), _output| {
+                input.for_each(|capability, made| {
+                    let Some(time) = capability.least() else { return };
+                    let gathered = open.entry(*time).or_default();
+                    made.drain(..).for_each(|made| gathered.add(made));
+                });
+                let now = frontier.frontier().first().copied();
+                if now == reported {
+                    return;
+                }
+                reported = now;
+                let mut outputs = Vec::new();
+                while let Some(entry) = open.first_entry() {
+                    if now.is_some_and(|frontier| *entry.key() >= frontier) {
+                        break;
+                    }
+                    let (time, gathered) = entry.remove_entry();
+                    outputs.push((time, gathered.finish()));
+                }
+                advance(Advance { frontier: now, outputs });
+            }
+        });
+    }
+}

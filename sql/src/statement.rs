@@ -1,0 +1,135 @@
+//! Which statements are answered: those that only read.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::ast::{Expr, Statement as Sql, Value, visit_expressions_mut};
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+
+/// A statement longer than this is refused before it is parsed.
+pub(crate) const SQL_BYTES_MAX: usize = 256 << 10;
+
+/// Why a text is not answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StatementError {
+    /// Not SQL.
+    #[error("{0}")]
+    Syntax(String),
+    /// No statement, or more than one.
+    #[error("send one statement at a time; there are {0} in this text")]
+    Count(usize),
+    /// Something other than a query.
+    #[error("weir answers queries only (SELECT, WITH, VALUES, EXPLAIN, SHOW, DESCRIBE); {0} is refused")]
+    NotAQuery(String),
+    /// Too long.
+    #[error("the statement has {0} bytes, and {SQL_BYTES_MAX} is the bound")]
+    TooLong(usize),
+}
+
+/// Parses a text into the one query that it is.
+pub(crate) fn parse(sql: &str) -> Result<Statement, StatementError> {
+    if sql.len() > SQL_BYTES_MAX {
+        return Err(StatementError::TooLong(sql.len()));
+    }
+    let syntax = |e: datafusion::error::DataFusionError| StatementError::Syntax(e.strip_backtrace());
+    let dialect = PostgreSqlDialect {};
+    let mut statements = DFParserBuilder::new(sql).with_dialect(&dialect).build().map_err(syntax)?.parse_statements().map_err(syntax)?;
+    let count = statements.len();
+    match statements.pop_front() {
+        Some(mut statement) if count == 1 => {
+            check(&statement, sql)?;
+            number_placeholders(&mut statement);
+            Ok(statement)
+        }
+        _ => Err(StatementError::Count(count)),
+    }
+}
+
+fn check(statement: &Statement, sql: &str) -> Result<(), StatementError> {
+    let reads = match statement {
+        Statement::Statement(statement) => match statement.as_ref() {
+            Sql::Query(_)
+            | Sql::Explain { .. }
+            | Sql::ExplainTable { .. }
+            | Sql::ShowTables { .. }
+            | Sql::ShowColumns { .. }
+            | Sql::ShowFunctions { .. }
+            | Sql::ShowVariable { .. } => true,
+            _ => false,
+        },
+        Statement::Explain(explain) => return check(&explain.statement, sql),
+        _ => false,
+    };
+    if reads { Ok(()) } else { Err(StatementError::NotAQuery(first_words(sql))) }
+}
+
+/// What a statement begins with, as a person would name it.
+fn first_words(sql: &str) -> String {
+    let words: Vec<String> = sql.split_whitespace().take(2).map(|word| word.chars().filter(char::is_ascii_alphabetic).collect::<String>().to_ascii_uppercase()).collect();
+    match words.as_slice() {
+        [verb @ ("CREATE" | "DROP" | "ALTER"), noun] => format!("{verb} {noun}"),
+        [verb, ..] if !verb.is_empty() => verb.clone(),
+        _ => "this statement".to_owned(),
+    }
+}
+
+/// JDBC's `?` become `$1`, `$2` … in the order in which they stand.
+fn number_placeholders(statement: &mut Statement) {
+    let Statement::Statement(statement) = statement else { return };
+    let mut count = 0;
+    let _: ControlFlow<()> = visit_expressions_mut(statement.as_mut(), |expr| {
+        if let Expr::Value(value) = expr {
+            if let Value::Placeholder(name) = &mut value.value {
+                if name == "?" {
+                    count += 1;
+                    *name = format!("${count}");
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_single_queries_are_taken() {
+        let check = |sql: &str, want: Result<(), &str>| {
+            let got = parse(sql).map(|_| ()).map_err(|e| e.to_string());
+            match (got, want) {
+                (Ok(()), Ok(())) => {}
+                (Err(error), Err(want)) => assert!(error.contains(want), "{sql}: {error}"),
+                (got, want) => panic!("{sql}: {got:?}, not {want:?}"),
+            }
+        };
+        for sql in ["SELECT 1", "WITH a AS (SELECT 1) SELECT * FROM a", "VALUES (1)", "EXPLAIN SELECT 1", "SHOW TABLES", "DESCRIBE errors", "SELECT 1;"] {
+            check(sql, Ok(()));
+        }
+        for (sql, name) in [
+            ("DELETE FROM errors", "DELETE is refused"),
+            ("insert into errors values (1)", "INSERT is refused"),
+            ("UPDATE errors SET title = ''", "UPDATE is refused"),
+            ("DROP TABLE errors", "DROP TABLE is refused"),
+            ("CREATE TABLE t AS SELECT 1", "CREATE TABLE is refused"),
+            ("CREATE VIEW v AS SELECT 1", "CREATE VIEW is refused"),
+            ("CREATE EXTERNAL TABLE t STORED AS CSV LOCATION '/etc/passwd'", "CREATE EXTERNAL is refused"),
+            ("COPY errors TO '/dev/null'", "COPY is refused"),
+            ("SET datafusion.execution.batch_size = 1", "SET is refused"),
+            ("EXPLAIN DELETE FROM errors", "refused"),
+            ("SELECT 1; SELECT 2", "there are 2"),
+            ("", "there are 0"),
+            ("SELEC 1", "SELEC"),
+        ] {
+            check(sql, Err(name));
+        }
+        check(&format!("SELECT '{}'", "x".repeat(SQL_BYTES_MAX)), Err("is the bound"));
+        check(&format!("SELECT {}1{}", "(".repeat(100_000), ")".repeat(100_000)), Err(""));
+    }
+
+    #[test]
+    fn question_marks_are_numbered() {
+        assert!(parse("SELECT * FROM errors WHERE title = ? AND level = ?").unwrap().to_string().contains("title = $1 AND level = $2"));
+    }
+}
