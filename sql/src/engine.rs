@@ -281,7 +281,7 @@ impl QueryStream {
         Arc::clone(&self.schema)
     }
 
-    fn take(&mut self, batch: Result<RecordBatch, DataFusionError>) -> Result<RecordBatch, QueryError> {
+    fn bounded(&mut self, batch: Result<RecordBatch, DataFusionError>) -> Result<RecordBatch, QueryError> {
         let batch = batch?;
         self.rows += batch.num_rows();
         if self.rows > self.options.rows_max {
@@ -303,7 +303,7 @@ impl Stream for QueryStream {
             return Poll::Ready(Some(Err(QueryError::Time(self.options.query_time_max))));
         }
         let polled = std::task::ready!(self.inner.poll_next_unpin(cx));
-        let taken = polled.map(|batch| self.take(batch));
+        let taken = polled.map(|batch| self.bounded(batch));
         self.failed = matches!(taken, Some(Err(_)));
         Poll::Ready(taken)
     }

@@ -60,11 +60,12 @@ fn json(out: &mut dyn Write, batches: &[RecordBatch]) -> Result<(), OutputError>
     write!(out, "[")?;
     let mut first = true;
     for batch in batches {
+        let schema = batch.schema();
         for row in 0..batch.num_rows() {
             if !std::mem::take(&mut first) {
                 writeln!(out, ",")?;
             }
-            let members = batch.schema().fields().iter().zip(batch.columns()).map(|(field, column)| Ok((field.name().clone(), value(column, row)?)));
+            let members = schema.fields().iter().zip(batch.columns()).map(|(field, column)| Ok((field.name().clone(), value(column, row)?)));
             serde_json::to_writer(&mut *out, &Value::Object(members.collect::<Result<Map<_, _>, OutputError>>()?))?;
         }
     }

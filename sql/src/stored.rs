@@ -1,6 +1,5 @@
 //! A table as it is stored: batches in memory and files, at one snapshot, nothing hidden.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -34,10 +33,6 @@ impl StoredTable {
 
 #[async_trait]
 impl TableProvider for StoredTable {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn schema(&self) -> SchemaRef {
         Arc::clone(self.table.stored_schema())
     }

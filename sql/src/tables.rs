@@ -3,7 +3,6 @@
 //! A table is a plan over its stored form: first the scope, then ids as text. The scope is a part of the table, so no query,
 //! view, join or subquery can get around it.
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -72,10 +71,6 @@ impl PlannedTable {
 
 #[async_trait]
 impl TableProvider for PlannedTable {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
     }
@@ -116,10 +111,6 @@ impl Tables {
 
 #[async_trait]
 impl SchemaProvider for Tables {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn table_names(&self) -> Vec<String> {
         self.tables.keys().cloned().collect()
     }
@@ -138,10 +129,6 @@ impl SchemaProvider for Tables {
 pub(crate) struct Catalog(pub(crate) Arc<Tables>);
 
 impl CatalogProvider for Catalog {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn schema_names(&self) -> Vec<String> {
         vec![SCHEMA.to_owned()]
     }

@@ -103,7 +103,7 @@ fn properties(table: &Table, rows: usize) -> WriterProperties {
         builder = builder
             .set_column_bloom_filter_enabled(path.clone(), true)
             .set_column_bloom_filter_fpp(path.clone(), BLOOM_FALSE_POSITIVES)
-            .set_column_bloom_filter_ndv(path, rows.clamp(1, ROW_GROUP_ROWS) as u64);
+            .set_column_bloom_filter_max_ndv(path, rows.clamp(1, ROW_GROUP_ROWS) as u64);
     }
     if table.column("payload").is_some() {
         let path = ColumnPath::from("payload");
