@@ -1,5 +1,7 @@
 //! What became of an item: rows that are ready but for its issue, or the reason why there are none.
 
+use std::mem;
+
 use serde::{Deserialize, Serialize};
 use weir_protocol::ProjectId;
 use weir_protocol::outcome::Outcome;
@@ -77,9 +79,12 @@ impl Placed for Fact {
 }
 
 impl Fact {
-    /// The same as a duplicate: without rows, and everything that was accepted is invalid for that reason.
+    /// The same as a duplicate: without rows, and everything that was accepted is invalid for that reason. What an item
+    /// without rows reports of others (a client report) was counted the first time.
     pub fn into_duplicate(mut self) -> Self {
-        self.rows = Rows::None;
+        if mem::replace(&mut self.rows, Rows::None) == Rows::None {
+            self.outcomes.clear();
+        }
         for outcome in self.outcomes.iter_mut().filter(|o| o.outcome == Outcome::Accepted.number()) {
             outcome.outcome = Outcome::Invalid.number();
             outcome.reason = Some("duplicate".to_owned());

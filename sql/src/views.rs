@@ -12,8 +12,8 @@ SELECT org_id, project_id, project, received, retention_days, seq, event_id, typ
        trace_id, span_id, \"user\", user_hash, group_id, CAST(NULL AS DOUBLE) AS duration_ms
 FROM errors
 UNION ALL
-SELECT org_id, project_id, project, received, retention_days, seq, event_id, 'transaction', CAST(end_ts AS TIMESTAMP(3)), transaction_name, transaction_name, 'info',
-       platform, environment, release, trace_id, span_id, \"user\", user_hash, CAST(NULL AS BIGINT), duration_ms
+SELECT org_id, project_id, project, received, retention_days, seq, event_id, 'transaction' AS type, CAST(end_ts AS TIMESTAMP(3)) AS timestamp, transaction_name AS title,
+       transaction_name, 'info' AS level, platform, environment, release, trace_id, span_id, \"user\", user_hash, CAST(NULL AS BIGINT) AS group_id, duration_ms
 FROM spans WHERE is_segment";
 
 /// A row a tag.

@@ -1,6 +1,0 @@
-//! Stub.
-use crate::{decode::Item, fact::Fact};
-/// Stub.
-pub fn transaction(item: &Item) -> Fact { item.refused("stub") }
-/// Stub.
-pub fn spans(item: &Item) -> Fact { item.refused("stub") }

@@ -1,0 +1,163 @@
+//! Spans over hand-made payloads and over those that SDKs sent.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use weir_protocol::EventId;
+use weir_protocol::envelope::Envelope;
+use weir_protocol::record::Position;
+
+use super::*;
+use crate::decode::Context;
+use crate::grouping::Rules;
+use crate::rows::Common;
+
+/// An item of the given header and payload, received in November 2026.
+pub(crate) fn item(header: &str, payload: &str) -> Item {
+    let text = format!("{{}}\n{header}\n{}\n", payload.replace('\n', " "));
+    let envelope = Envelope::parse(&Bytes::from(text)).unwrap();
+    items(envelope, None).remove(0)
+}
+
+fn items(envelope: Envelope, sample_rate: Option<f64>) -> Vec<Item> {
+    let context = Arc::new(Context {
+        common: Common { org_id: 1, project_id: 7, project: "shop".into(), received_ms: 1_795_330_000_000, retention_days: 90, seq: 5 },
+        position: Position { partition: 0, offset: 5 },
+        key_id: Some(3),
+        client_ip: None,
+        user_agent: None,
+        client: None,
+        event_id: envelope.header.event_id.or(Some(EventId([9; 16]))),
+        sent_at: None,
+        sample_rate,
+    });
+    let item = |(index, item): (usize, weir_protocol::envelope::Item)| Item { context: Arc::clone(&context), index: index as u32, header: item.header, payload: item.payload };
+    envelope.items.into_iter().enumerate().map(item).collect()
+}
+
+/// Outcome, reason, category and quantity of each.
+pub(crate) fn outcomes(fact: &Fact) -> Vec<(i16, Option<String>, i16, i64)> {
+    fact.outcomes.iter().map(|o| (o.outcome, o.reason.clone(), o.category, o.quantity)).collect()
+}
+
+const TRACE: &str = r#""contexts":{"trace":{"trace_id":"5b8efff798038103d269b633813fc60c","span_id":"eee19b7ec3c1b174","op":"http.server"}}"#;
+
+fn spans_of(fact: &Fact) -> &[SpanRow] {
+    match &fact.rows {
+        Rows::Transaction { spans, .. } | Rows::Spans { spans, .. } => spans,
+        _ => &[],
+    }
+}
+
+#[test]
+fn a_transaction_has_a_row_for_itself_and_each_child() {
+    let payload = format!(
+        r#"{{"transaction":"GET /a","start_timestamp":1795329000.0,"timestamp":1795329001.0,"environment":"production","user":{{"id":42}},{TRACE},
+        "measurements":{{"LCP":{{"value":248}}}},"spans":[
+        {{"trace_id":"5b8efff798038103d269b633813fc60c","span_id":"aaaaaaaaaaaaaaaa","parent_span_id":"eee19b7ec3c1b174","op":"db.sql","description":"SELECT 1","start_timestamp":1795329000.1,"timestamp":1795329000.4,"data":{{"rows":3,"ok":true,"f":0.5,"s":"x"}}}},
+        {{"trace_id":"5b8efff798038103d269b633813fc60c","span_id":"bbbbbbbbbbbbbbbb","parent_span_id":"eee19b7ec3c1b174","start_timestamp":1795329000.3,"timestamp":1795329000.5}},
+        {{"trace_id":"5b8efff798038103d269b633813fc60c","span_id":"cccccccccccccccc","parent_span_id":"aaaaaaaaaaaaaaaa","start_timestamp":1795329000.2}}]}}"#
+    );
+    let fact = transaction(&item(r#"{"type":"transaction"}"#, &payload));
+    let rows = spans_of(&fact);
+    let seen: Vec<_> = rows.iter().map(|r| (r.is_segment, r.op.as_str(), r.description.as_str(), r.duration_ms.round(), r.exclusive_ms.round())).collect();
+    assert_eq!(seen, [(true, "http.server", "GET /a", 1000.0, 600.0), (false, "db.sql", "SELECT 1", 300.0, 100.0), (false, "default", "", 200.0, 200.0), (false, "default", "", 800.0, 800.0)]);
+    assert!(rows.iter().all(|r| r.segment_id == "eee19b7ec3c1b174" && r.transaction_name == "GET /a" && r.environment.as_deref() == Some("production")));
+    assert!(rows.iter().all(|r| r.user.as_deref() == Some("id:42") && r.user_hash == rows[0].user_hash && r.event_id == Some([9; 16])));
+    assert_eq!(rows[0].measurements, [("lcp".to_owned(), 248.0)]);
+    let child = &rows[1].attributes;
+    assert_eq!((child.integer("rows"), child.text("s"), child.number.len(), child.boolean.len()), (Some(3), Some("x"), 1, 1));
+    assert_eq!(outcomes(&fact), [(0, None, 2, 1), (0, None, 9, 1), (0, None, 12, 4), (0, None, 16, 4)]);
+    let Rows::Transaction { payload, .. } = &fact.rows else { panic!() };
+    assert!(payload.payload.contains("SELECT 1") && payload.payload.contains("measurements"));
+}
+
+#[test]
+fn invalid_transactions_are_refused_with_their_spans() {
+    let check = |payload: &str, reason: &str, spans: i64| {
+        let fact = transaction(&item(r#"{"type":"transaction"}"#, payload));
+        let reason = Some(reason.to_owned());
+        assert_eq!(outcomes(&fact), [(3, reason.clone(), 2, 1), (3, reason.clone(), 9, 1), (3, reason.clone(), 12, spans), (3, reason, 16, spans)], "{payload}");
+    };
+    check("nonsense", "invalid_json", 1);
+    check(&format!(r#"{{"timestamp":5,{TRACE}}}"#), "invalid_transaction", 1);
+    check(&format!(r#"{{"start_timestamp":6,"timestamp":5,{TRACE}}}"#), "invalid_transaction", 1);
+    check(r#"{"start_timestamp":4,"timestamp":5}"#, "invalid_transaction", 1);
+    check(r#"{"start_timestamp":4,"timestamp":5,"contexts":{"trace":{"trace_id":"5b8efff798038103d269b633813fc60c"}}}"#, "invalid_transaction", 1);
+    check(&format!(r#"{{"start_timestamp":4,"timestamp":5,"spans":[null],{TRACE}}}"#), "invalid_transaction", 2);
+    check(&format!(r#"{{"start_timestamp":4,"timestamp":5,"spans":[{{"span_id":"aaaaaaaaaaaaaaaa"}}],{TRACE}}}"#), "invalid_transaction", 2);
+}
+
+#[test]
+fn a_container_is_read_span_by_span() {
+    let payload = r#"{"version":2,"items":[
+        {"name":"Pageload","trace_id":"5b8efff798038103d269b633813fc60c","span_id":"aaaaaaaaaaaaaaaa","start_timestamp":1795329000.0,"end_timestamp":1795329001.5,"is_segment":true,"status":"ok",
+         "attributes":{"sentry.op":{"type":"string","value":"pageload"},"sentry.release":{"type":"string","value":"web@3"},"user.id":{"type":"integer","value":42},"http.response.status_code":{"type":"integer","value":200}}},
+        {"name":"late","trace_id":"5b8efff798038103d269b633813fc60c","span_id":"bbbbbbbbbbbbbbbb","start_timestamp":2,"end_timestamp":1}]}"#;
+    let fact = spans(&item(r#"{"type":"span","item_count":2,"content_type":"application/vnd.sentry.items.span.v2+json"}"#, payload));
+    let rows = spans_of(&fact);
+    assert_eq!(rows.len(), 1);
+    let row = &rows[0];
+    assert_eq!((row.op.as_str(), row.transaction_name.as_str(), row.duration_ms, row.user.as_deref(), row.http_status), ("pageload", "Pageload", 1500.0, Some("id:42"), Some(200)));
+    assert_eq!(outcomes(&fact), [(3, Some("invalid_span".to_owned()), 12, 1), (3, Some("invalid_span".to_owned()), 16, 1), (0, None, 12, 1), (0, None, 16, 1)]);
+    for header in [r#"{"type":"span","item_count":3}"#, r#"{"type":"span"}"#] {
+        assert_eq!(spans(&item(header, payload)).rows, Rows::None, "{header}");
+    }
+}
+
+/// Every recorded envelope with spans: how many rows each makes, all of them accepted.
+#[test]
+fn what_sdks_sent() {
+    let check = |name: &str, want: usize, segments: &[&str]| {
+        let path = format!("{}/../tests/corpus/envelopes/{name}.envelope", env!("CARGO_MANIFEST_DIR"));
+        #[allow(clippy::disallowed_methods, reason = "a test reads what SDKs sent from a file")]
+        let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+        let facts: Vec<Fact> = items(Envelope::parse(&Bytes::from(bytes)).unwrap(), None).iter().map(|item| crate::interpret::interpret(item, &Rules::default())).collect();
+        let rows: Vec<&SpanRow> = facts.iter().flat_map(spans_of).collect();
+        let names: Vec<&str> = rows.iter().filter(|r| r.is_segment).map(|r| r.transaction_name.as_str()).collect();
+        assert_eq!((rows.len(), names.as_slice()), (want, segments), "{name}");
+        assert!(rows.iter().all(|r| r.end_us >= r.start_us && r.exclusive_ms >= 0.0 && r.span_id.len() == 16 && !r.op.is_empty()), "{name}");
+        let refused: Vec<_> = facts.iter().flat_map(outcomes).filter(|(_, reason, _, _)| reason.as_deref().is_some_and(|r| r.starts_with("invalid"))).collect();
+        assert_eq!(refused, [], "{name}");
+    };
+    check("py_transaction_spans", 25, &["POST /api/checkout"]);
+    check("java_transaction_spans", 5, &["checkout"]);
+    check("browser10_span_standalone_lcp", 1, &["/checkout"]);
+    check("browser_span_v2_pageload", 20, &["Pageload"]);
+}
+
+fn any_json() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        Just("null".to_owned()),
+        any::<i64>().prop_map(|n| n.to_string()),
+        any::<bool>().prop_map(|b| b.to_string()),
+        (-1e12f64..1e12).prop_map(|f| format!("{f:?}")),
+        "[a-f0-9:.TZ-]{0,40}".prop_map(|s| format!("{s:?}")),
+        Just(r#""5b8efff798038103d269b633813fc60c""#.to_owned()),
+        Just(r#""eee19b7ec3c1b174""#.to_owned()),
+        Just("1795329000.5".to_owned()),
+    ];
+    let keys = prop::sample::select(vec![
+        "items", "spans", "contexts", "trace", "trace_id", "span_id", "parent_span_id", "start_timestamp", "timestamp", "end_timestamp", "attributes", "value", "type", "data",
+        "measurements", "discarded_events", "quantity", "reason", "category", "body", "level", "severity_number", "user", "tags", "transaction", "op", "is_segment",
+    ]);
+    leaf.prop_recursive(5, 64, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(|items| format!("[{}]", items.join(","))),
+            prop::collection::vec((keys.clone(), inner), 0..7).prop_map(|members| format!("{{{}}}", members.iter().map(|(k, v)| format!("{k:?}:{v}")).collect::<Vec<_>>().join(","))),
+        ]
+    })
+}
+
+proptest! {
+    /// Whatever is sent, each item ends in a fact.
+    #[test]
+    fn arbitrary_payloads_are_taken(payload in any_json(), count in 0u64..3) {
+        for item_type in ["transaction", "span", "log", "client_report", "event"] {
+            let item = item(&format!(r#"{{"type":"{item_type}","item_count":{count}}}"#), &payload);
+            let fact = crate::interpret::interpret(&item, &Rules::default());
+            prop_assert!(item_type == "client_report" || !fact.outcomes.is_empty());
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! A transaction: the segment with its spans in one event (`spec/ingest.md` section 3.3).
+
+use weir_protocol::json::{Json, Object};
+use weir_protocol::outcome::Outcome;
+use weir_protocol::{Category, EventId};
+
+use super::{blank, category, counted, duration_ms, json_attributes, owned, sample_weight, span_id};
+use crate::decode::Item;
+use crate::deduplicate::Identity;
+use crate::error::{tags, user_hash};
+use crate::fact::{Fact, Rows};
+use crate::interpret::{event_context, payload_row};
+use crate::normalise::{self, clock::time_us};
+use crate::rows::{OutcomeRow, Pairs, SpanRow};
+
+/// The name of a transaction that has none.
+const UNLABELED: &str = "<unlabeled transaction>";
+
+/// The fact that a `transaction` item states.
+pub fn transaction(item: &Item) -> Fact {
+    let Ok(mut json @ Json::Object(_)) = Json::parse(&item.payload) else { return refused(item, "invalid_json", 0) };
+    let children = json.get("spans").and_then(Json::as_array).map_or(0, <[Json<'_>]>::len);
+    if !is_valid(&json, item) {
+        return refused(item, "invalid_transaction", children);
+    }
+    let context = event_context(item);
+    normalised(&mut json, item);
+    let spans = rows(item, &json, context.event_id);
+    let payload = payload_row(item, context.event_id, "transaction", &json);
+    let mut outcomes: Vec<OutcomeRow> =
+        [Category::Transaction, Category::TransactionIndexed].map(|category| item.context.outcome(Outcome::Accepted, None, category, 1)).into();
+    outcomes.extend(counted(item, Outcome::Accepted, None, spans.len() as u64));
+    outcomes.iter_mut().for_each(|outcome| outcome.event_id = Some(context.event_id.0));
+    let identity = Some(Identity::event(context.project_id, context.event_id));
+    Fact { identity, ..item.fact(Rows::Transaction { spans, payload: Box::new(payload) }, outcomes) }
+}
+
+/// A transaction that is refused takes its spans with it, the segment's own included.
+fn refused(item: &Item, reason: &str, children: usize) -> Fact {
+    let mut outcomes: Vec<OutcomeRow> =
+        [Category::Transaction, Category::TransactionIndexed].map(|category| item.context.outcome(Outcome::Invalid, Some(reason), category, 1)).into();
+    outcomes.extend(counted(item, Outcome::Invalid, Some(reason), children as u64 + 1));
+    item.fact(Rows::None, outcomes)
+}
+
+/// Whether it can be stored. An end that is missing is the receipt's time; a child without an end is kept (Java leaves the
+/// end out of spans that were not finished).
+fn is_valid(json: &Json<'_>, item: &Item) -> bool {
+    let received_us = item.context.common.received_ms * 1000;
+    let Some(start) = json.get("start_timestamp").and_then(time_us) else { return false };
+    let end = json.get("timestamp").map_or(Some(received_us), time_us);
+    let trace = json.at(&["contexts", "trace"]);
+    let has_trace = trace.is_some_and(|trace| owned(trace.get("trace_id")).is_some() && span_id(trace.get("span_id")).is_some());
+    let spans = json.get("spans").and_then(Json::as_array).unwrap_or_default();
+    end.is_some_and(|end| start <= end) && has_trace && spans.iter().all(is_valid_span)
+}
+
+fn is_valid_span(span: &Json<'_>) -> bool {
+    let Some(start) = span.get("start_timestamp").and_then(time_us) else { return false };
+    let ids = owned(span.get("trace_id")).is_some() && span_id(span.get("span_id")).is_some();
+    ids && span.get("timestamp").is_none_or(|end| time_us(end).is_some_and(|end| start <= end))
+}
+
+/// Normalises what a transaction shares with other events, and moves its spans along with its own times.
+fn normalised(json: &mut Json<'_>, item: &Item) {
+    let context = event_context(item);
+    let given_us = json.get("timestamp").and_then(time_us);
+    let Some(object) = json.as_object_mut() else { return };
+    let (spans, measurements) = (object.remove("spans"), object.remove("measurements"));
+    object.insert("type", Json::text("transaction"));
+    if object.get("transaction").is_none_or(|name| name.as_str().is_none_or(str::is_empty)) {
+        object.insert("transaction", Json::text(UNLABELED));
+    }
+    normalise::event(json, &context);
+    let moved_us = json.get("timestamp").and_then(time_us).zip(given_us).map_or(0, |(now, given)| now - given);
+    let Some(object) = json.as_object_mut() else { return };
+    if let Some(mut spans) = spans {
+        spans.as_array_mut().into_iter().flatten().for_each(|span| move_times(span, moved_us));
+        object.insert("spans", spans);
+    }
+    if let Some(measurements) = measurements {
+        object.insert("measurements", measurements);
+    }
+    let made = EventId(item.made_id(1));
+    if let Some(trace) = object.get_mut("contexts").and_then(Json::as_object_mut).and_then(|c| c.get_mut("trace")).and_then(Json::as_object_mut) {
+        if super::trace_id(trace.get("trace_id")).is_none() {
+            trace.insert("trace_id", Json::text(made.to_string()));
+        }
+    }
+}
+
+fn move_times(span: &mut Json<'_>, by_us: i64) {
+    let Some(span) = span.as_object_mut().filter(|_| by_us != 0) else { return };
+    for key in ["start_timestamp", "timestamp"] {
+        if let Some(us) = span.get(key).and_then(time_us) {
+            span.insert(key, normalise::clock::seconds(us + by_us));
+        }
+    }
+}
+
+/// The segment and its children.
+fn rows(item: &Item, json: &Json<'_>, event_id: EventId) -> Vec<SpanRow> {
+    let Some(segment) = segment(item, json, event_id) else { return Vec::new() };
+    let spans = json.get("spans").and_then(Json::as_array).unwrap_or_default();
+    let mut rows = vec![segment];
+    for span in spans {
+        rows.extend(child(item, span, &rows[0]));
+    }
+    exclude_children(&mut rows);
+    rows
+}
+
+fn segment(item: &Item, json: &Json<'_>, event_id: EventId) -> Option<SpanRow> {
+    let trace = json.at(&["contexts", "trace"])?;
+    let end_us = json.get("timestamp").and_then(time_us)?;
+    let start_us = json.get("start_timestamp").and_then(time_us)?;
+    let mut attributes = json_attributes(trace.get("data").and_then(Json::as_object));
+    for (key, value) in tags::tags(json) {
+        attributes.text.push((key, value));
+    }
+    let op = owned(trace.get("op")).unwrap_or_else(|| "default".to_owned());
+    let user = owned(json.at(&["user", "sentry_user"]));
+    let client_rate = trace.get("client_sample_rate").and_then(Json::as_f64).or(item.context.sample_rate).unwrap_or(1.0);
+    let name = owned(json.get("transaction")).unwrap_or_else(|| UNLABELED.to_owned());
+    let status = json.at(&["contexts", "response", "status_code"]).and_then(Json::as_i64).or_else(|| attributes.integer("http.response.status_code"));
+    let mut row = blank(item, super::trace_id(trace.get("trace_id"))?, span_id(trace.get("span_id"))?, start_us, end_us.max(start_us));
+    row.parent_span_id = span_id(trace.get("parent_span_id"));
+    row.is_segment = true;
+    row.description.clone_from(&name);
+    row.transaction_name = name;
+    row.category = category(&op);
+    row.op = op;
+    row.status = owned(trace.get("status")).unwrap_or_else(|| "unknown".to_owned());
+    row.environment = owned(json.get("environment"));
+    row.release = owned(json.get("release"));
+    row.user_hash = user.as_deref().map(|user| user_hash(item.context.common.project_id as u64, user));
+    row.user = user;
+    row.http_status = status.and_then(|status| i32::try_from(status).ok());
+    row.measurements = measurements(json.get("measurements"));
+    row.client_sample_rate = client_rate;
+    row.sample_weight = sample_weight(client_rate, 1.0);
+    row.event_id = Some(event_id.0);
+    row.platform = owned(json.get("platform"));
+    row.attributes = attributes;
+    Some(row)
+}
+
+fn child(item: &Item, span: &Json<'_>, segment: &SpanRow) -> Option<SpanRow> {
+    let start_us = span.get("start_timestamp").and_then(time_us)?;
+    let end_us = span.get("timestamp").and_then(time_us).unwrap_or_else(|| segment.end_us.max(start_us));
+    let mut attributes = json_attributes(span.get("data").and_then(Json::as_object));
+    for (key, value) in span.get("tags").and_then(Json::as_object).into_iter().flat_map(Object::iter) {
+        attributes.add(key, value);
+    }
+    let op = owned(span.get("op")).unwrap_or_else(|| "default".to_owned());
+    let mut row = blank(item, super::trace_id(span.get("trace_id")).unwrap_or(segment.trace_id), span_id(span.get("span_id"))?, start_us, end_us);
+    row.parent_span_id = span_id(span.get("parent_span_id"));
+    row.segment_id.clone_from(&segment.span_id);
+    row.transaction_name.clone_from(&segment.transaction_name);
+    row.category = category(&op);
+    row.op = op;
+    row.description = owned(span.get("description")).unwrap_or_default();
+    row.status = owned(span.get("status")).unwrap_or_else(|| "unknown".to_owned());
+    row.environment.clone_from(&segment.environment);
+    row.release.clone_from(&segment.release);
+    row.user_hash = segment.user_hash;
+    row.user.clone_from(&segment.user);
+    row.http_status = attributes.integer("http.response.status_code").and_then(|status| i32::try_from(status).ok());
+    row.measurements = measurements(span.get("measurements"));
+    row.client_sample_rate = segment.client_sample_rate;
+    row.sample_weight = segment.sample_weight;
+    row.event_id = segment.event_id;
+    row.platform.clone_from(&segment.platform);
+    row.attributes = attributes;
+    Some(row)
+}
+
+/// The finite values of `{"lcp": {"value": 248, "unit": "millisecond"}}`.
+pub(super) fn measurements(given: Option<&Json<'_>>) -> Pairs<f64> {
+    let all = given.and_then(Json::as_object);
+    let value = |(name, measurement): (&str, &Json<'_>)| Some((name.trim().to_ascii_lowercase(), measurement.get("value")?.as_f64()?));
+    all.into_iter().flat_map(Object::iter).filter_map(value).collect()
+}
+
+/// Sets each span's exclusive time: its own duration less what its direct children cover of it.
+fn exclude_children(rows: &mut [SpanRow]) {
+    let mut intervals: Vec<(String, i64, i64)> =
+        rows.iter().filter_map(|row| Some((row.parent_span_id.clone()?, row.start_us, row.end_us))).collect();
+    intervals.sort();
+    for row in rows {
+        let first = intervals.partition_point(|(parent, _, _)| *parent < row.span_id);
+        let mut covered = 0;
+        let mut reached = row.start_us;
+        for (_, start, end) in intervals[first..].iter().take_while(|(parent, _, _)| *parent == row.span_id) {
+            let (start, end) = ((*start).max(reached), (*end).min(row.end_us));
+            if end > start {
+                covered += end - start;
+                reached = end;
+            }
+        }
+        row.exclusive_ms = duration_ms(0, row.end_us - row.start_us - covered);
+    }
+}
