@@ -87,10 +87,11 @@ impl Journal {
         answered.await.unwrap_or(Err(AppendError::Closed))
     }
 
-    /// Waits until so many appends are with the writer or before it.
+    /// Waits until these records are all with the writer. The storage must not answer meanwhile.
     #[cfg(test)]
-    pub(crate) fn until_waiting(&self, count: usize) {
-        while self.0.shared.queue.waiting() < count {
+    pub(crate) fn until_handed_over(&self, records: impl IntoIterator<Item = Record>) {
+        let bytes = records.into_iter().map(|record| HEADER_BYTES + (HEAD_BYTES + record.encode().len()) as u64).sum();
+        while self.0.shared.queue.reserved_bytes() < bytes {
             std::thread::yield_now();
         }
     }

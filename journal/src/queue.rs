@@ -142,10 +142,10 @@ impl Queue {
         change()
     }
 
-    /// How many appends wait.
+    /// What the appends that were handed over and are not answered will take on disk, at most.
     #[cfg(test)]
-    pub(crate) fn waiting(&self) -> usize {
-        locked(&self.waiting).pending.len()
+    pub(crate) fn reserved_bytes(&self) -> u64 {
+        locked(&self.waiting).reserved_bytes
     }
 
     /// Lets nothing more on; what waits is still written.

@@ -5,7 +5,7 @@ use std::io::Write;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, SchemaRef, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,8 +65,14 @@ fn json(out: &mut dyn Write, batches: &[RecordBatch]) -> Result<(), OutputError>
             if !std::mem::take(&mut first) {
                 writeln!(out, ",")?;
             }
-            let members = schema.fields().iter().zip(batch.columns()).map(|(field, column)| Ok((field.name().clone(), value(column, row)?)));
-            serde_json::to_writer(&mut *out, &Value::Object(members.collect::<Result<Map<_, _>, OutputError>>()?))?;
+            // Members stand in the order of the columns, which a map of values would not keep.
+            for (index, (field, column)) in schema.fields().iter().zip(batch.columns()).enumerate() {
+                write!(out, "{}", if index == 0 { "{" } else { "," })?;
+                serde_json::to_writer(&mut *out, field.name())?;
+                write!(out, ":")?;
+                serde_json::to_writer(&mut *out, &value(column, row)?)?;
+            }
+            write!(out, "{}", if schema.fields().is_empty() { "{}" } else { "}" })?;
         }
     }
     writeln!(out, "]")?;

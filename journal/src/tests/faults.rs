@@ -98,7 +98,7 @@ fn exactly_the_batch_that_failed_fails() {
         let journal = journal.clone();
         move || append_all(&journal, (1..=20).map(|id| record(id, 50)))
     });
-    journal.until_waiting(18);
+    journal.until_handed_over((1..=20).map(|id| record(id, 50)));
     hold.fail_syncs(1);
     drop(hold);
     let results = appending.join().unwrap();

@@ -110,8 +110,9 @@ fn truncation_drops_whole_segments_and_says_what_is_gone() {
     check(8, segment, 6);
     check(8, 0, 6);
     check(1000, segment, 9);
+    assert_eq!(short(&late.read(1 << 20).unwrap()), [Short::Record(1, 11)], "it had been read with the one before it");
     let error = late.read(1 << 20).unwrap_err();
-    assert!(matches!(error, JournalError::Truncated { wanted: 1, start: 9, end: 10 }), "{error}");
+    assert!(matches!(error, JournalError::Truncated { wanted: 2, start: 9, end: 10 }), "{error}");
     assert!(matches!(journal.reader(8).read(1), Err(JournalError::Truncated { wanted: 8, .. })));
     assert_eq!(short(&read_all(&journal, 9, 1).unwrap()), [Short::Record(9, 19)]);
     assert_eq!(journal.status().bytes, HEADER_BYTES + size);

@@ -122,7 +122,7 @@ fn what_sdks_sent() {
         assert_eq!(refused, [], "{name}");
     };
     check("py_transaction_spans", 25, &["POST /api/checkout"]);
-    check("java_transaction_spans", 5, &["checkout"]);
+    check("java_transaction_spans", 5, &["POST /orders"]);
     check("browser10_span_standalone_lcp", 1, &["/checkout"]);
     check("browser_span_v2_pageload", 20, &["Pageload"]);
 }
