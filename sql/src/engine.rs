@@ -232,7 +232,6 @@ fn session_config(options: &EngineOptions) -> SessionConfig {
     settings.execution.parquet.bloom_filter_on_read = true;
     settings.execution.parquet.enable_page_index = true;
     settings.execution.time_zone = Some("+00:00".to_owned());
-    settings.sql_parser.dialect = datafusion::config::Dialect::PostgreSQL;
     config
 }
 

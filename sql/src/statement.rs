@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{Expr, Statement as Sql, Value, visit_expressions_mut};
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::dialect::GenericDialect;
 
 /// A statement longer than this is refused before it is parsed.
 pub(crate) const SQL_BYTES_MAX: usize = 256 << 10;
@@ -32,7 +32,7 @@ pub(crate) fn parse(sql: &str) -> Result<Statement, StatementError> {
         return Err(StatementError::TooLong(sql.len()));
     }
     let syntax = |e: datafusion::error::DataFusionError| StatementError::Syntax(e.strip_backtrace());
-    let dialect = PostgreSqlDialect {};
+    let dialect = GenericDialect {};
     let mut statements = DFParserBuilder::new(sql).with_dialect(&dialect).build().map_err(syntax)?.parse_statements().map_err(syntax)?;
     let count = statements.len();
     match statements.pop_front() {
