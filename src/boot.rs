@@ -64,7 +64,12 @@ impl Weir {
         let first_token = if first { Some(catalog.create_token("admin", &[], now_ms()).await?) } else { None };
         let projects = catalog.projects().await?;
         let journal = open_journal(config, &data)?;
-        let options = GraphOptions { workers: config.workers, lake: data.lake(), commit_age_max: config.commit.max_age.0, commit_bytes_max: config.commit.max_bytes.0 as usize };
+        let options = GraphOptions {
+            workers: config.workers,
+            lake: data.lake(),
+            commit_age_max: config.commit.max_age.0,
+            commit_bytes_max: config.commit.max_bytes.0 as usize,
+        };
         let graph = Graph::start(options, catalog.clone(), journal.clone()).await.context("the graph does not start")?;
 
         let (stop_doors, stopped) = watch::channel(false);

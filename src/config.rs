@@ -216,9 +216,11 @@ impl Config {
         if !(1..=64).contains(&self.workers) {
             bail!("workers is {}: use 1 to 64", self.workers);
         }
-        for (setting, url, known) in
-            [("journal.url", &self.journal.url, "segments in the data directory"), ("catalog.url", &self.catalog.url, "SQLite in the data directory"), ("store.url", &self.store.url, "the data directory")]
-        {
+        for (setting, url, known) in [
+            ("journal.url", &self.journal.url, "segments in the data directory"),
+            ("catalog.url", &self.catalog.url, "SQLite in the data directory"),
+            ("store.url", &self.store.url, "the data directory"),
+        ] {
             if !url.is_empty() {
                 bail!("{setting} is {:?}: this version of weir knows only {known}; remove the setting", redacted(url));
             }
@@ -231,7 +233,8 @@ impl Config {
 fn is_setting(key: &figment::value::UncasedStr) -> bool {
     let sections = ["journal", "catalog", "store", "commit", "query"];
     let key = key.as_str().to_ascii_lowercase();
-    ["data", "http", "flight", "workers"].contains(&key.as_str()) || sections.iter().any(|s| key.starts_with(&format!("{s}.")) || key.starts_with(&format!("{s}__")))
+    ["data", "http", "flight", "workers"].contains(&key.as_str())
+        || sections.iter().any(|s| key.starts_with(&format!("{s}.")) || key.starts_with(&format!("{s}__")))
 }
 
 /// Checks a file by itself, so that an error can name its line.
@@ -240,7 +243,8 @@ fn check_file(path: &Path, text: &str) -> anyhow::Result<()> {
     match provider.extract::<Config>() {
         Ok(_) => Ok(()),
         Err(error) => {
-            let setting = error.path.join(".");
+            let unknown = unknown_field(&error).map(str::to_owned);
+            let setting = error.path.iter().cloned().chain(unknown).collect::<Vec<_>>().join(".");
             let line = line_of(text, &error);
             let place = line.map_or_else(|| path.display().to_string(), |line| format!("{}:{line}", path.display()));
             let setting = if setting.is_empty() { String::new() } else { format!("{setting}: ") };
@@ -249,14 +253,18 @@ fn check_file(path: &Path, text: &str) -> anyhow::Result<()> {
     }
 }
 
+fn unknown_field(error: &figment::Error) -> Option<&str> {
+    match &error.kind {
+        figment::error::Kind::UnknownField(name, _) => Some(name),
+        _ => None,
+    }
+}
+
 /// The line of the setting that an error is about: that of its last key, or the one that the TOML parser names.
 fn line_of(text: &str, error: &figment::Error) -> Option<usize> {
-    let unknown = match &error.kind {
-        figment::error::Kind::UnknownField(name, _) => Some(name.as_str()),
-        _ => None,
-    };
-    if let Some(key) = unknown.or(error.path.last().map(String::as_str)) {
-        let is_key = |line: &str| line.split('=').next().is_some_and(|k| k.trim().rsplit('.').next() == Some(key));
+    if let Some(key) = unknown_field(error).or(error.path.last().map(String::as_str)) {
+        let name = |line: &str| line.split('=').next().map(|k| k.trim().trim_start_matches('[').trim_end_matches(']').to_owned());
+        let is_key = |line: &str| name(line).is_some_and(|name| name.rsplit('.').next() == Some(key));
         if let Some(index) = text.lines().position(is_key) {
             return Some(index + 1);
         }
@@ -305,6 +313,7 @@ mod tests {
         check("workers = 1\n[commit]\nmax_age = \"soon\"\n", "weir.toml:3: commit.max_age");
         check("\n\nhttp = 5\n", "weir.toml:3: http");
         check("[commit]\nmax_agee = \"2s\"\n", "weir.toml:2");
+        check("\n[no_such_section]\n", "weir.toml:2: no_such_section");
         check("a = [\n", "weir.toml:");
         check("workers = 0\n", "workers is 0");
         check("[catalog]\nurl = \"postgres://me:secret@db/weir\"\n", "catalog.url is \"postgres://…@db/weir\"");
@@ -313,8 +322,14 @@ mod tests {
     #[test]
     fn spans_and_sizes() {
         let span = |text: &str| Span::try_from(text.to_owned()).map(|s| s.0.as_millis()).ok();
-        assert_eq!([span("500ms"), span("60s"), span("5m"), span("1h"), span("1"), span("x")], [Some(500), Some(60_000), Some(300_000), Some(3_600_000), None, None]);
+        assert_eq!(
+            [span("500ms"), span("60s"), span("5m"), span("1h"), span("1"), span("x")],
+            [Some(500), Some(60_000), Some(300_000), Some(3_600_000), None, None]
+        );
         let bytes = |text: &str| Bytes::try_from(Scalar::Text(text.to_owned())).map(|b| b.0).ok();
-        assert_eq!([bytes("64MiB"), bytes("16 GiB"), bytes("100"), bytes("1MB"), bytes("99999999TiB")], [Some(64 << 20), Some(16 << 30), Some(100), None, None]);
+        assert_eq!(
+            [bytes("64MiB"), bytes("16 GiB"), bytes("100"), bytes("1MB"), bytes("99999999TiB")],
+            [Some(64 << 20), Some(16 << 30), Some(100), None, None]
+        );
     }
 }

@@ -155,7 +155,11 @@ async fn ensure_metadata(connection: &mut SqliteConnection, data_path: &Path) ->
     }
     sqlx::query("INSERT INTO ducklake_snapshot VALUES (0, $1, 0, 1, 0)").bind(snapshot_time()).execute(&mut *connection).await?;
     sqlx::query("INSERT INTO ducklake_snapshot_changes VALUES (0, 'created_schema:\"main\"', NULL, NULL, NULL)").execute(&mut *connection).await?;
-    sqlx::query("INSERT INTO ducklake_schema VALUES (0, $1, 0, NULL, $2, 'main/', 1)").bind(Uuid::new_v4().to_string()).bind(SCHEMA).execute(&mut *connection).await?;
+    sqlx::query("INSERT INTO ducklake_schema VALUES (0, $1, 0, NULL, $2, 'main/', 1)")
+        .bind(Uuid::new_v4().to_string())
+        .bind(SCHEMA)
+        .execute(&mut *connection)
+        .await?;
     Ok(())
 }
 
@@ -170,10 +174,12 @@ async fn read_lake(connection: &mut SqliteConnection) -> Result<Lake, CatalogErr
     .await?;
     for row in tables {
         let table_id: i64 = row.try_get("table_id")?;
-        let columns = sqlx::query("SELECT column_id, column_name, column_type, parent_column FROM ducklake_column WHERE table_id = $1 AND end_snapshot IS NULL ORDER BY column_id")
-            .bind(table_id)
-            .fetch_all(&mut *connection)
-            .await?;
+        let columns = sqlx::query(
+            "SELECT column_id, column_name, column_type, parent_column FROM ducklake_column WHERE table_id = $1 AND end_snapshot IS NULL ORDER BY column_id",
+        )
+        .bind(table_id)
+        .fetch_all(&mut *connection)
+        .await?;
         let columns = paths(&columns)?;
         lake.tables.insert(row.try_get("table_name")?, TableIds { table_id, partition_id: row.try_get("partition_id")?, columns });
     }
@@ -235,7 +241,12 @@ impl Change {
         for column in &table.columns {
             next_column_id = self.create_column(connection, table_id, column, None, next_column_id).await?;
         }
-        sqlx::query("INSERT INTO ducklake_partition_info VALUES ($1, $2, $3, NULL)").bind(partition_id).bind(table_id).bind(self.snapshot_id).execute(&mut *connection).await?;
+        sqlx::query("INSERT INTO ducklake_partition_info VALUES ($1, $2, $3, NULL)")
+            .bind(partition_id)
+            .bind(table_id)
+            .bind(self.snapshot_id)
+            .execute(&mut *connection)
+            .await?;
         for (index, transform) in ["year", "month", "day"].into_iter().enumerate() {
             sqlx::query(
                 "INSERT INTO ducklake_partition_column

@@ -112,8 +112,10 @@ impl Catalog {
 
 async fn check_fence(connection: &mut SqliteConnection, commit: &Commit) -> Result<(), CatalogError> {
     for partition in commit.offsets.keys() {
-        let found: i64 =
-            sqlx::query_scalar("SELECT generation FROM weir_partition_owner WHERE partition_id = $1").bind(i64::from(*partition)).fetch_one(&mut *connection).await?;
+        let found: i64 = sqlx::query_scalar("SELECT generation FROM weir_partition_owner WHERE partition_id = $1")
+            .bind(i64::from(*partition))
+            .fetch_one(&mut *connection)
+            .await?;
         if found != commit.generation {
             return Err(CatalogError::Fenced { found, mine: commit.generation });
         }
@@ -285,7 +287,8 @@ mod tests {
     use crate::projects::tests::catalog;
 
     fn file(path: &str, level: (&str, &str)) -> NewFile {
-        let statistics = vec![ColumnStatistics { path: "level".to_owned(), bytes: 10, values: 3, nulls: 1, bounds: Some((level.0.to_owned(), level.1.to_owned())) }];
+        let statistics =
+            vec![ColumnStatistics { path: "level".to_owned(), bytes: 10, values: 3, nulls: 1, bounds: Some((level.0.to_owned(), level.1.to_owned())) }];
         NewFile { table: "errors", path: path.to_owned(), rows: 3, bytes: 100, footer_bytes: 40, date: (2026, 11, 23), statistics }
     }
 

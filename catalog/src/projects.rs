@@ -139,7 +139,9 @@ pub(crate) mod tests {
     async fn names_of_projects() {
         let (_dir, catalog) = catalog().await;
         catalog.create_first_project(5).await.unwrap();
-        for (name, want) in [("shop", true), ("shop", false), ("2-go", true), ("", false), ("-x", false), ("Shop", false), ("a b", false), (&"x".repeat(51), false)] {
+        for (name, want) in
+            [("shop", true), ("shop", false), ("2-go", true), ("", false), ("-x", false), ("Shop", false), ("a b", false), (&"x".repeat(51), false)]
+        {
             assert_eq!(catalog.create_project(name, 5).await.is_ok(), want, "{name:?}");
         }
     }

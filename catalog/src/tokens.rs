@@ -59,11 +59,12 @@ impl Catalog {
             return Err(CatalogError::Exists { kind: "token", name: name.to_owned() });
         }
         for slug in projects {
-            let linked = sqlx::query("INSERT INTO weir_token_project (token_id, project_id) SELECT $1, id FROM weir_project WHERE slug = $2 ON CONFLICT DO NOTHING")
-                .bind(inserted.last_insert_rowid())
-                .bind(slug)
-                .execute(&mut *transaction)
-                .await?;
+            let linked =
+                sqlx::query("INSERT INTO weir_token_project (token_id, project_id) SELECT $1, id FROM weir_project WHERE slug = $2 ON CONFLICT DO NOTHING")
+                    .bind(inserted.last_insert_rowid())
+                    .bind(slug)
+                    .execute(&mut *transaction)
+                    .await?;
             let repeated = projects.iter().filter(|p| *p == slug).count() > 1;
             if linked.rows_affected() == 0 && !repeated {
                 return Err(CatalogError::Unknown { kind: "project", name: slug.clone() });
@@ -75,8 +76,10 @@ impl Catalog {
 
     /// What a token may read; `None` for a text that is no token, or a revoked one.
     pub async fn token_scope(&self, token: &str) -> Result<Option<TokenScope>, CatalogError> {
-        let found =
-            sqlx::query("SELECT id, org_id, name, every_project FROM weir_token WHERE hash = $1 AND revoked_ms IS NULL").bind(hash(token)).fetch_optional(&self.pool).await?;
+        let found = sqlx::query("SELECT id, org_id, name, every_project FROM weir_token WHERE hash = $1 AND revoked_ms IS NULL")
+            .bind(hash(token))
+            .fetch_optional(&self.pool)
+            .await?;
         let Some(row) = found else { return Ok(None) };
         let projects = if row.try_get("every_project")? {
             None
@@ -114,8 +117,11 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError::Unknown`] where none of that name is in use.
     pub async fn revoke_token(&self, name: &str, now_ms: u64) -> Result<(), CatalogError> {
-        let revoked =
-            sqlx::query("UPDATE weir_token SET revoked_ms = $1 WHERE name = $2 AND revoked_ms IS NULL").bind(now_ms as i64).bind(name).execute(&self.pool).await?;
+        let revoked = sqlx::query("UPDATE weir_token SET revoked_ms = $1 WHERE name = $2 AND revoked_ms IS NULL")
+            .bind(now_ms as i64)
+            .bind(name)
+            .execute(&self.pool)
+            .await?;
         if revoked.rows_affected() == 0 {
             return Err(CatalogError::Unknown { kind: "token", name: name.to_owned() });
         }

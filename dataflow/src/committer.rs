@@ -131,7 +131,12 @@ impl Committer {
             offsets: epoch.offsets.clone(),
             files,
             issues: issue_states(&epoch.changed)?,
-            hashes: epoch.changed.hashes.iter().map(|((project_id, hash), group_id)| GroupHashRow { project_id: *project_id, hash: *hash, group_id: *group_id }).collect(),
+            hashes: epoch
+                .changed
+                .hashes
+                .iter()
+                .map(|((project_id, hash), group_id)| GroupHashRow { project_id: *project_id, hash: *hash, group_id: *group_id })
+                .collect(),
             projects: epoch.changed.projects.iter().map(|(id, row)| Ok((*id, serde_json::to_string(row)?))).collect::<Result<_, serde_json::Error>>()?,
         };
         self.runtime.block_on(self.catalog.commit(&self.lake, &commit))?;

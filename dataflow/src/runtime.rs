@@ -68,7 +68,9 @@ pub enum GraphError {
         source: std::io::Error,
     },
     /// The journal no longer holds what the last commit continues from.
-    #[error("the last commit continues from record {wanted} of the journal, but the journal holds {start} to {end}: restore the journal's folder, or the whole data directory from a backup")]
+    #[error(
+        "the last commit continues from record {wanted} of the journal, but the journal holds {start} to {end}: restore the journal's folder, or the whole data directory from a backup"
+    )]
     JournalGap {
         /// Where the commit continues.
         wanted: u64,
@@ -175,7 +177,11 @@ async fn cold_files(catalog: &Catalog, lake: &Lake, tables_root: &std::path::Pat
 }
 
 /// Each worker's share of the state: that of the projects which are routed to it.
-fn worker_states(options: &GraphOptions, restored: &Restored, cold: &Cold) -> Result<(Vec<WorkerState>, Vec<std::sync::mpsc::SyncSender<TickInput>>), GraphError> {
+fn worker_states(
+    options: &GraphOptions,
+    restored: &Restored,
+    cold: &Cold,
+) -> Result<(Vec<WorkerState>, Vec<std::sync::mpsc::SyncSender<TickInput>>), GraphError> {
     let files = |table| cold.get(table).map_or(&[][..], |files| files);
     let seen = restore::seen(files("payloads"), files("items"), restored.tick_ms)?;
     let (mut states, mut inputs) = (Vec::new(), Vec::new());

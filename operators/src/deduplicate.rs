@@ -148,15 +148,9 @@ mod tests {
     #[test]
     fn the_window_is_of_receive_time_and_is_not_prolonged() {
         let mut recent = Recent::new(3_600_000, 100);
-        for (n, received_ms, first) in [
-            (1, 0, true),
-            (1, 1, false),
-            (2, 1, true),
-            (1, 3_600_000, false),
-            (1, 3_600_001, true),
-            (1, 7_200_001, false),
-            (1, 7_200_002, true),
-        ] {
+        for (n, received_ms, first) in
+            [(1, 0, true), (1, 1, false), (2, 1, true), (1, 3_600_000, false), (1, 3_600_001, true), (1, 7_200_001, false), (1, 7_200_002, true)]
+        {
             assert_eq!(recent.is_first(id(n), received_ms), first, "{n} at {received_ms}");
         }
     }

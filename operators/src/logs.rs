@@ -1,4 +1,4 @@
-//! Logs: a container of them becomes rows (`spec/ingest.md` section 2.4).
+//! Logs: a container of entries with typed attributes.
 
 use weir_protocol::Category;
 use weir_protocol::ids::{parse_hex8, parse_hex16};
@@ -6,261 +6,127 @@ use weir_protocol::json::Json;
 use weir_protocol::limits::LOG_BYTES_MAX;
 use weir_protocol::outcome::Outcome;
 
-use crate::attributes::Bag;
-use crate::container::{self, bytes_of, is_too_large, times_us};
 use crate::decode::Item;
+use crate::deduplicate::Identity;
 use crate::fact::{Fact, Rows};
-use crate::interpret::event_context;
-use crate::normalise::EventContext;
-use crate::normalise::user::InferIp;
-use crate::rows::{LogRow, OutcomeRow};
+use crate::normalise::clock::time_us;
+use crate::rows::{ItemRow, LogRow, OutcomeRow};
+use crate::spans::typed_attributes;
 
-const INVALID: &str = "invalid_log";
-const TOO_LARGE: &str = "too_large:log";
-
-/// Severities with the lowest of the four numbers that OpenTelemetry gives each.
-const SEVERITIES: [(&str, i16); 6] = [("trace", 1), ("debug", 5), ("info", 9), ("warn", 13), ("error", 17), ("fatal", 21)];
-
-/// How many logs, and how many bytes.
-#[derive(Debug, Clone, Copy, Default)]
-struct Sum {
-    logs: u64,
-    bytes: u64,
-}
-
-impl Sum {
-    fn add(&mut self, log: &Json<'_>) {
-        self.logs += 1;
-        self.bytes += bytes_of(log) as u64;
-    }
-
-    fn outcomes(self, item: &Item, outcome: Outcome, reason: Option<&str>) -> impl Iterator<Item = OutcomeRow> {
-        [(Category::LogItem, self.logs), (Category::LogByte, self.bytes)]
-            .into_iter()
-            .filter(move |_| self.logs > 0)
-            .map(move |(category, quantity)| container::outcome(item, outcome, reason, category, quantity))
-    }
-}
-
-/// The logs of an item. A log without a text or over its limit is refused alone; the bytes of the container count as those of
-/// the logs that stay.
+/// The fact that a `log` item states.
 pub fn logs(item: &Item) -> Fact {
-    let container = match container::read(item, INVALID) {
-        Ok(container) => container,
-        Err(reason) => return item.refused(reason),
+    let Ok(json @ Json::Object(_)) = Json::parse(&item.payload) else { return item.refused("invalid_json") };
+    let Some(elements) = json.get("items").and_then(Json::as_array).filter(|items| item.header.item_count == Some(items.len() as u64)) else {
+        return item.refused("invalid_log");
     };
-    let context = event_context(item);
-    let (mut rows, mut invalid, mut too_large) = (Vec::with_capacity(container.elements.len()), Sum::default(), Sum::default());
-    for (index, log) in (0u64..).zip(&container.elements) {
-        if is_too_large(log, item, LOG_BYTES_MAX) {
-            too_large.add(log);
-            continue;
-        }
-        match log_row(log, index, item, &context, container.infer_ip) {
-            Some(row) => rows.push(row),
-            None => invalid.add(log),
+    let may_exceed = item.payload.len() > LOG_BYTES_MAX;
+    let (mut logs, mut outcomes) = (Vec::with_capacity(elements.len()), Vec::new());
+    let mut refused_bytes = 0;
+    for (index, element) in elements.iter().enumerate() {
+        let fits = !may_exceed || element.to_string().len() <= LOG_BYTES_MAX;
+        match log(item, index as u64, element).filter(|_| fits) {
+            Some(row) => logs.push(row),
+            None => {
+                let bytes = element.to_string().len().min(item.payload.len()) as u64;
+                refused_bytes += bytes;
+                outcomes.extend(counted(item, Outcome::Invalid, Some("invalid_log"), 1, bytes));
+            }
         }
     }
-    let bytes = (item.payload.len() as u64).saturating_sub(invalid.bytes + too_large.bytes);
-    let accepted = Sum { logs: rows.len() as u64, bytes };
-    let refused = invalid.outcomes(item, Outcome::Invalid, Some(INVALID)).chain(too_large.outcomes(item, Outcome::Invalid, Some(TOO_LARGE)));
-    let outcomes = accepted.outcomes(item, Outcome::Accepted, None).chain(refused).collect();
-    if rows.is_empty() {
+    if logs.is_empty() {
         return item.fact(Rows::None, outcomes);
     }
-    let item_row = container::item_row(item, rows.len());
-    container::fact(item, Rows::Logs { logs: rows, item: item_row }, outcomes)
+    let bytes = (item.payload.len() as u64).saturating_sub(refused_bytes);
+    outcomes.extend(counted(item, Outcome::Accepted, None, logs.len() as u64, bytes));
+    let digest = item.digest();
+    let stored = ItemRow { common: item.context.common.clone(), item_id: digest, type_: "log".to_owned(), quantity: logs.len() as i64 };
+    let identity = Some(Identity::payload(item.context.common.project_id as u64, digest));
+    Fact { identity, ..item.fact(Rows::Logs { logs, item: Box::new(stored) }, outcomes) }
 }
 
-/// A log needs a text; anything else that it lacks or that is wrong is left out, and without a time it happened on receipt.
-fn log_row(log: &Json<'_>, index: u64, item: &Item, context: &EventContext, infer_ip: InferIp) -> Option<LogRow> {
-    let body = match log.get("body")? {
-        Json::String(text) => text.clone().into_owned(),
-        Json::Array(_) | Json::Object(_) => return None,
-        other => other.to_string(),
-    };
-    let (_, timestamp_us) = times_us(None, log.get("timestamp"), context);
-    let mut bag = Bag::default();
-    bag.add_typed(log.get("attributes"));
-    bag.resolve_address(infer_ip, context.client_ip);
-    let (severity, severity_number) = severity(log, &bag);
+fn counted(item: &Item, outcome: Outcome, reason: Option<&str>, quantity: u64, bytes: u64) -> [OutcomeRow; 2] {
+    [(Category::LogItem, quantity), (Category::LogByte, bytes)].map(|(category, quantity)| item.context.outcome(outcome, reason, category, quantity))
+}
+
+fn log(item: &Item, index: u64, log: &Json<'_>) -> Option<LogRow> {
+    let attributes = typed_attributes(log.get("attributes").and_then(Json::as_object));
+    let text = |key: &str| attributes.text(key).map(str::to_owned);
+    let (severity, severity_number) = severity(log.str_at(&["level"]), log.get("severity_number").and_then(Json::as_i64));
+    let span_id = log.str_at(&["span_id"]).or_else(|| attributes.text("sentry.trace.parent_span_id"));
     Some(LogRow {
         common: item.context.common.clone(),
         log_id: item.made_id(index),
-        timestamp_us,
-        trace_id: log.str_at(&["trace_id"]).and_then(parse_hex16).filter(|id| *id != [0; 16]),
-        span_id: span_id(log, &bag),
+        timestamp_us: time_us(log.get("timestamp")?)?,
+        trace_id: log.str_at(&["trace_id"]).and_then(parse_hex16),
+        span_id: span_id.and_then(parse_hex8).map(|id| format!("{id:016x}")),
         severity: severity.to_owned(),
         severity_number,
-        body,
-        environment: bag.environment(),
-        release: bag.release(),
-        attributes: bag.into_attributes(),
+        body: log.get("body")?.as_str()?.to_owned(),
+        environment: text("sentry.environment"),
+        release: text("sentry.release"),
+        attributes,
     })
 }
 
-/// The span that was active. Browsers have it only as an attribute.
-fn span_id(log: &Json<'_>, bag: &Bag<'_>) -> Option<String> {
-    let read = |text: &str| parse_hex8(text).filter(|id| *id != 0);
-    let id = log.str_at(&["span_id"]).and_then(read).or_else(|| read(&bag.text("sentry.trace.parent_span_id")?))?;
-    Some(format!("{id:016x}"))
-}
+/// Levels with the least number that OpenTelemetry gives them.
+const SEVERITIES: [(&str, i16); 6] = [("trace", 1), ("debug", 5), ("info", 9), ("warn", 13), ("error", 17), ("fatal", 21)];
 
-/// Severity and its number. Either is made of the other where only one is known; without both it is `info`.
-fn severity(log: &Json<'_>, bag: &Bag<'_>) -> (&'static str, i16) {
-    let attribute = bag.text("sentry.severity_text");
-    let named = log.str_at(&["level"]).and_then(name_of_level).or_else(|| name_of_level(attribute.as_deref()?));
-    let number = log.get("severity_number").and_then(Json::as_f64).or_else(|| bag.number("sentry.severity_number"));
-    let number = number.filter(|n| n.fract() == 0.0 && (1.0..25.0).contains(n)).map(|n| n as i16);
-    match (named, number) {
-        (Some((name, lowest)), number) => (name, number.unwrap_or(lowest)),
-        (None, Some(number)) => (SEVERITIES.iter().rev().find(|(_, lowest)| *lowest <= number).map_or("info", |(name, _)| name), number),
-        (None, None) => ("info", 9),
-    }
-}
-
-fn name_of_level(level: &str) -> Option<(&'static str, i16)> {
-    let level = level.trim().to_ascii_lowercase();
-    let name = match level.as_str() {
-        "warning" => "warn",
-        "critical" => "fatal",
-        "log" => "info",
-        other => other,
-    };
-    SEVERITIES.into_iter().find(|(known, _)| *known == name)
+/// Level and number; each stands for the other where that is missing or unknown.
+fn severity(level: Option<&str>, number: Option<i64>) -> (&'static str, i16) {
+    let number = number.and_then(|n| i16::try_from(n).ok()).filter(|n| (1..=24).contains(n));
+    let by_name = level.and_then(|level| SEVERITIES.iter().find(|(name, _)| *name == level || (level == "warning" && *name == "warn")));
+    let by_number = number.and_then(|n| SEVERITIES.iter().rev().find(|(_, least)| *least <= n));
+    let (name, least) = by_name.or(by_number).copied().unwrap_or(("info", 9));
+    (name, number.unwrap_or(least))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recorded::{RECEIVED_MS, item, items, outcomes};
-
-    fn container(logs: &str, count: usize) -> Item {
-        item(&format!(r#"{{"type":"log","item_count":{count},"content_type":"application/vnd.sentry.items.log+json"}}"#), &format!(r#"{{"items":[{logs}]}}"#))
-    }
-
-    fn rows(fact: Fact) -> Vec<LogRow> {
-        match fact.rows {
-            Rows::Logs { logs, .. } => logs,
-            _ => Vec::new(),
-        }
-    }
-
-    fn row(log: &str) -> Option<LogRow> {
-        rows(logs(&container(log, 1))).pop()
-    }
+    use crate::spans::tests::{item, outcomes};
 
     #[test]
     fn severities() {
-        let check = |fields: &str, want: &str, number: i16| {
-            let row = row(&format!(r#"{{"body":"b"{fields}}}"#)).unwrap();
-            assert_eq!((row.severity.as_str(), row.severity_number), (want, number), "{fields}");
-        };
-        check("", "info", 9);
-        check(r#","level":"warn""#, "warn", 13);
-        check(r#","level":"WARNING","severity_number":14"#, "warn", 14);
-        check(r#","level":"critical""#, "fatal", 21);
-        check(r#","level":"notice""#, "info", 9);
-        check(r#","severity_number":8"#, "debug", 8);
-        check(r#","severity_number":24"#, "fatal", 24);
-        check(r#","severity_number":25"#, "info", 9);
-        check(r#","level":7,"severity_number":"9""#, "info", 9);
-        check(r#","attributes":{"sentry.severity_number":{"value":17,"type":"integer"}}"#, "error", 17);
-        check(r#","attributes":{"sentry.severity_text":{"value":"debug","type":"string"}}"#, "debug", 5);
+        for (level, number, want) in [
+            (Some("warn"), None, ("warn", 13)),
+            (Some("warning"), None, ("warn", 13)),
+            (Some("error"), Some(18), ("error", 18)),
+            (Some("loud"), Some(22), ("fatal", 22)),
+            (None, Some(4), ("trace", 4)),
+            (None, Some(99), ("info", 9)),
+            (None, None, ("info", 9)),
+        ] {
+            assert_eq!(severity(level, number), want, "{level:?} {number:?}");
+        }
     }
 
     #[test]
-    fn times_and_ids() {
-        let received_us = RECEIVED_MS as i64 * 1000;
-        let check = |fields: &str, want_us: i64, trace: bool, span: Option<&str>| {
-            let row = row(&format!(r#"{{"body":"b"{fields}}}"#)).unwrap();
-            assert_eq!((row.timestamp_us, row.trace_id.is_some(), row.span_id.as_deref()), (want_us, trace, span), "{fields}");
-        };
-        check("", received_us, false, None);
-        check(r#","timestamp":1795322226.617678"#, 1_795_322_226_617_678, false, None);
-        check(r#","timestamp":"2026-11-22T04:41:49.830209596Z""#, 1_795_322_509_830_209, false, None);
-        check(r#","timestamp":"soon""#, received_us, false, None);
-        check(r#","timestamp":99999999999"#, received_us, false, None);
-        check(r#","trace_id":"b7ef5428e16be11d09f38cb6e3d0b219","span_id":"88BDFCCF0570c70c""#, received_us, true, Some("88bdfccf0570c70c"));
-        check(r#","trace_id":"00000000000000000000000000000000","span_id":"""#, received_us, false, None);
-        check(r#","attributes":{"sentry.trace.parent_span_id":{"value":"ad43e76f22fb266f"}}"#, received_us, false, Some("ad43e76f22fb266f"));
+    fn a_container_is_read_entry_by_entry() {
+        let payload = r#"{"items":[
+            {"timestamp":1795322892.5,"trace_id":"5b8efff798038103d269b633813fc60c","level":"info","body":"one","attributes":{
+                "sentry.release":{"value":"r@1","type":"string"},"n":{"value":2,"type":"double"},"k":{"value":2,"type":"integer"},"l":{"value":["a"],"type":"array"}}},
+            {"timestamp":"2026-11-22T04:41:49.672434174Z","level":"error","body":"two"},
+            {"timestamp":"soon","level":"error","body":"three"}]}"#;
+        let fact = logs(&item(r#"{"type":"log","item_count":3}"#, payload));
+        let Rows::Logs { logs, item } = &fact.rows else { panic!("{fact:?}") };
+        assert_eq!(
+            logs.iter().map(|l| (l.body.as_str(), l.severity_number, l.timestamp_us)).collect::<Vec<_>>(),
+            [("one", 9, 1_795_322_892_500_000), ("two", 17, 1_795_322_509_672_434)]
+        );
+        assert_eq!(
+            (logs[0].release.as_deref(), logs[0].attributes.number.len(), logs[0].attributes.integer.len(), logs[0].attributes.text("l")),
+            (Some("r@1"), 1, 1, Some("[\"a\"]"))
+        );
+        assert_ne!(logs[0].log_id, logs[1].log_id);
+        assert_eq!(item.quantity, 2);
+        let counted: Vec<_> = outcomes(&fact).into_iter().filter(|(_, _, category, _)| *category == 23).collect();
+        assert_eq!(counted, [(3, Some("invalid_log".to_owned()), 23, 1), (0, None, 23, 2)]);
     }
 
     #[test]
-    fn bodies() {
-        let check = |log: &str, want: Option<&str>| assert_eq!(row(log).map(|row| row.body).as_deref(), want, "{log}");
-        check(r#"{"body":"b"}"#, Some("b"));
-        check(r#"{"body":""}"#, Some(""));
-        check(r#"{"body":7}"#, Some("7"));
-        check(r#"{"body":null}"#, None);
-        check(r#"{"body":["b"]}"#, None);
-        check("{}", None);
-        check("null", None);
-        check("7", None);
-    }
-
-    #[test]
-    fn every_log_and_every_byte_has_an_outcome() {
-        let check = |item: Item, want: &str| assert_eq!(outcomes(&logs(&item)), want, "{}", String::from_utf8_lossy(&item.payload));
-        check(container(r#"{"body":"b"}"#, 1), "0 log_item=1, 0 log_byte=24");
-        check(container(r#"{"body":"b"},{}"#, 2), "0 log_item=1, 0 log_byte=25, 3 invalid_log log_item=1, 3 invalid_log log_byte=2");
-        check(container(r#"{"body":"b"}"#, 2), "3 invalid_log log_item=2, 3 invalid_log log_byte=24");
-        check(container("", 0), "3 invalid_log log_item=1, 3 invalid_log log_byte=12");
-        check(item(r#"{"type":"log"}"#, r#"{"items":[{"body":"b"}]}"#), "3 invalid_log log_item=1, 3 invalid_log log_byte=24");
-        check(item(r#"{"type":"log","item_count":1}"#, "[]"), "3 invalid_log log_item=1, 3 invalid_log log_byte=2");
-        check(item(r#"{"type":"log","item_count":1}"#, "{"), "3 invalid_json log_item=1, 3 invalid_json log_byte=1");
-    }
-
-    #[test]
-    fn a_log_over_its_limit_is_refused_alone() {
-        let long = format!(r#"{{"body":"{}"}}"#, "x".repeat(LOG_BYTES_MAX));
-        let item = container(&format!(r#"{{"body":"b"}},{long}"#), 2);
-        let want = format!("0 log_item=1, 0 log_byte=25, 3 too_large:log log_item=1, 3 too_large:log log_byte={}", long.len());
-        let fact = logs(&item);
-        assert_eq!(outcomes(&fact), want);
-        assert_eq!(rows(fact).len(), 1);
-    }
-
-    #[test]
-    fn ids_differ_and_stay_the_same_and_duplicates_are_known() {
-        let (one, again) = (logs(&container(r#"{"body":"b"},{"body":"b"}"#, 2)), logs(&container(r#"{"body":"b"},{"body":"b"}"#, 2)));
-        assert_eq!(one, again);
-        assert!(one.identity.is_some());
-        assert_eq!(logs(&container("7", 1)).identity, None);
-        let ids: Vec<[u8; 16]> = rows(one).iter().map(|row| row.log_id).collect();
-        assert_ne!(ids[0], ids[1]);
-    }
-
-    #[test]
-    fn recorded_logs() {
-        let check = |name: &str, count: usize, severities: &str, environment: &str, release: &str| {
-            let item = items(name).into_iter().find(|item| item.header.item_type.name() == "log").unwrap();
-            let fact = logs(&item);
-            assert_eq!(outcomes(&fact), format!("0 log_item={count}, 0 log_byte={}", item.payload.len()), "{name}");
-            let rows = rows(fact);
-            let got: std::collections::BTreeSet<&str> = rows.iter().map(|row| row.severity.as_str()).collect();
-            assert_eq!(got.into_iter().collect::<Vec<_>>().join(" "), severities, "{name}");
-            for row in &rows {
-                assert_eq!((row.environment.as_deref(), row.release.as_deref()), (Some(environment), Some(release)), "{name}");
-                assert!(row.trace_id.is_some() && !row.body.is_empty() && row.timestamp_us < RECEIVED_MS as i64 * 1000, "{name}: {row:?}");
-            }
-        };
-        check("browser_log_batch7", 7, "debug error fatal info trace warn", "production", "web-shop@3.1.0");
-        check("go_log_batch6", 6, "debug error fatal info trace warn", "production", "stock-api@1.9.0");
-        check("java_log_batch8", 8, "debug error fatal info trace warn", "production", "order-service@2.7.1+build.48");
-        check("node_log_batch15", 15, "info", "production", "web-bff@5.0.2");
-        check("py_log_batch41", 41, "error info warn", "production", "shop-api@2.4.1+build.77");
-        check("rust_log", 1, "info", "prod", "indexer@0.9.0");
-    }
-
-    #[test]
-    fn attributes_of_a_recorded_log() {
-        let item = items("go_log_batch6").into_iter().find(|item| item.header.item_type.name() == "log").unwrap();
-        let row = rows(logs(&item)).remove(2);
-        assert_eq!((row.body.as_str(), row.span_id.as_deref()), ("imported 118 of 120 rows", Some("88bdfccf0570c70c")));
-        assert_eq!(row.attributes.number, [("ratio".to_owned(), 0.983)]);
-        assert_eq!(row.attributes.integer, [("shard".to_owned(), 3)]);
-        assert_eq!(row.attributes.boolean, [("dry_run".to_owned(), false)]);
-        assert!(row.attributes.text.contains(&("sentry.message.template".to_owned(), "imported %d of %d rows".to_owned())));
+    fn a_wrong_count_invalidates_the_container() {
+        let fact = logs(&item(r#"{"type":"log","item_count":3}"#, r#"{"items":[]}"#));
+        assert_eq!(outcomes(&fact)[0], (3, Some("invalid_log".to_owned()), 23, 3));
+        assert_eq!(fact.rows, Rows::None);
     }
 }

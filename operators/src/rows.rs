@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayBuilder, ArrayRef, BooleanArray, BooleanBuilder, FixedSizeBinaryBuilder, Float64Array, Float64Builder, Int16Array, Int32Array, Int64Array, Int64Builder, ListArray,
-    MapArray, RecordBatch, StringArray, StringBuilder, StructArray, TimestampMicrosecondArray, TimestampMillisecondArray,
+    Array, ArrayBuilder, ArrayRef, BooleanArray, BooleanBuilder, FixedSizeBinaryBuilder, Float64Array, Float64Builder, Int16Array, Int32Array, Int64Array,
+    Int64Builder, ListArray, MapArray, RecordBatch, StringArray, StringBuilder, StructArray, TimestampMicrosecondArray, TimestampMillisecondArray,
 };
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, FieldRef, Fields};
@@ -321,7 +321,17 @@ impl TableRow for IssueRow {
         out.text(rows.iter().map(|r| r.first_release.as_ref()));
         out.text(rows.iter().map(|_| None::<&String>));
         out.i32(rows.iter().map(|_| Some(0)));
-        for _owner in ["assignee user", "assignee team", "suspect commit user", "suspect commit team", "rule user", "rule team", "codeowners user", "codeowners team", "redirect"] {
+        for _owner in [
+            "assignee user",
+            "assignee team",
+            "suspect commit user",
+            "suspect commit team",
+            "rule user",
+            "rule team",
+            "codeowners user",
+            "codeowners team",
+            "redirect",
+        ] {
             out.i64(rows.iter().map(|_| None));
         }
         out.finish()

@@ -500,11 +500,7 @@ fn profile_chunks() -> Table {
 }
 
 fn releases() -> Table {
-    Columns::new()
-        .text("version", "version")
-        .required("date_added", MILLISECONDS, "when it was first seen")
-        .text_or_null("stage", "stage")
-        .current("releases")
+    Columns::new().text("version", "version").required("date_added", MILLISECONDS, "when it was first seen").text_or_null("stage", "stage").current("releases")
 }
 
 fn projects() -> Table {
@@ -512,11 +508,11 @@ fn projects() -> Table {
 }
 
 fn payloads() -> Table {
-    Columns::new()
-        .id("event_id", "id of the event")
-        .text("type", "event or transaction")
-        .text("payload", "the whole normalised event as JSON text")
-        .appended("payloads", &["project_id", "event_id"], &["event_id"])
+    Columns::new().id("event_id", "id of the event").text("type", "event or transaction").text("payload", "the whole normalised event as JSON text").appended(
+        "payloads",
+        &["project_id", "event_id"],
+        &["event_id"],
+    )
 }
 
 fn items() -> Table {
@@ -543,7 +539,10 @@ mod tests {
             for name in table.sort_key.iter().chain(table.bloom_filters) {
                 assert!(columns.contains(name), "{}.{name}", table.name);
             }
-            assert_eq!(table.columns.iter().take(6).map(|c| c.name).collect::<Vec<_>>(), ["org_id", "project_id", "project", "received", "retention_days", "seq"]);
+            assert_eq!(
+                table.columns.iter().take(6).map(|c| c.name).collect::<Vec<_>>(),
+                ["org_id", "project_id", "project", "received", "retention_days", "seq"]
+            );
         }
     }
 

@@ -39,7 +39,11 @@ pub(crate) trait Placed {
 
 /// A stage with memory: each worker is given all records of its routes, tick by tick in the order of the journal, so that
 /// the same journal leads to the same state with any number of workers and any ticks.
-pub(crate) fn each_tick<'scope, D, O>(stream: StreamVec<'scope, Time, D>, name: &str, mut logic: impl FnMut(Time, Vec<D>, &mut Vec<O>) + 'static) -> StreamVec<'scope, Time, O>
+pub(crate) fn each_tick<'scope, D, O>(
+    stream: StreamVec<'scope, Time, D>,
+    name: &str,
+    mut logic: impl FnMut(Time, Vec<D>, &mut Vec<O>) + 'static,
+) -> StreamVec<'scope, Time, O>
 where
     D: Placed + Clone + Send + Serialize + for<'de> Deserialize<'de> + 'static,
     O: Clone + 'static,

@@ -413,6 +413,9 @@ mod tests {
         let text = "{\"trace\":{\"trace_id\":\"x\"}}\n{\"type\":\"event\",\"extra\":1}\n{}\n{\"type\":\"attachment\",\"length\":3}\na\nb\n";
         let envelope = Envelope::parse(&Bytes::copy_from_slice(text.as_bytes())).unwrap();
         assert_eq!(Envelope::reframe(&envelope.header, &envelope.items), text.as_bytes());
-        assert_eq!(Envelope::reframe(&envelope.header, &envelope.items[..1]), "{\"trace\":{\"trace_id\":\"x\"}}\n{\"type\":\"event\",\"extra\":1}\n{}\n".as_bytes());
+        assert_eq!(
+            Envelope::reframe(&envelope.header, &envelope.items[..1]),
+            "{\"trace\":{\"trace_id\":\"x\"}}\n{\"type\":\"event\",\"extra\":1}\n{}\n".as_bytes()
+        );
     }
 }

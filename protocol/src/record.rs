@@ -237,7 +237,13 @@ mod tests {
             user_agent: Some("agent \"quoted\"".to_owned()),
             client: None,
             event_id: Some(EventId([7; 16])),
-            outcomes: vec![OutcomeCount { outcome: Outcome::Invalid, reason: Some("unsupported:session".to_owned()), category: 5, quantity: 1, event_id: None }],
+            outcomes: vec![OutcomeCount {
+                outcome: Outcome::Invalid,
+                reason: Some("unsupported:session".to_owned()),
+                category: 5,
+                quantity: 1,
+                event_id: None,
+            }],
             body: None,
         };
         check(Record { received_ms: 2, content: Content::Intake(Box::new(intake.clone())) });

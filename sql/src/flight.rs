@@ -14,10 +14,10 @@ use arrow_flight::sql::metadata::{SqlInfoData, SqlInfoDataBuilder, XdbcTypeInfoD
 use arrow_flight::sql::server::{FlightSqlService, PeekableFlightDataStream};
 use arrow_flight::sql::{
     ActionBeginTransactionRequest, ActionBeginTransactionResult, ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest,
-    ActionCreatePreparedStatementResult, ActionEndTransactionRequest, Any, CommandGetCatalogs, CommandGetCrossReference, CommandGetDbSchemas, CommandGetExportedKeys,
-    CommandGetImportedKeys, CommandGetPrimaryKeys, CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables, CommandGetXdbcTypeInfo, CommandPreparedStatementQuery,
-    CommandPreparedStatementUpdate, CommandStatementIngest, CommandStatementQuery, CommandStatementUpdate, DoPutPreparedStatementResult, ProstMessageExt, SqlInfo,
-    TicketStatementQuery,
+    ActionCreatePreparedStatementResult, ActionEndTransactionRequest, Any, CommandGetCatalogs, CommandGetCrossReference, CommandGetDbSchemas,
+    CommandGetExportedKeys, CommandGetImportedKeys, CommandGetPrimaryKeys, CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables, CommandGetXdbcTypeInfo,
+    CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementIngest, CommandStatementQuery, CommandStatementUpdate,
+    DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
 };
 use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse, IpcMessage, SchemaAsIpc, Ticket};
 use base64::Engine as _;
@@ -184,8 +184,10 @@ impl Handle {
 
 /// What is bound by `DoPut`, as one Arrow stream.
 async fn bound_parameters(stream: PeekableFlightDataStream) -> Result<Vec<u8>, Status> {
-    let batches: Vec<RecordBatch> =
-        arrow_flight::decode::FlightRecordBatchStream::new_from_flight_data(stream.map_err(|e| FlightError::Tonic(Box::new(e)))).try_collect().await.map_err(Status::from)?;
+    let batches: Vec<RecordBatch> = arrow_flight::decode::FlightRecordBatchStream::new_from_flight_data(stream.map_err(|e| FlightError::Tonic(Box::new(e))))
+        .try_collect()
+        .await
+        .map_err(Status::from)?;
     if batches.iter().map(RecordBatch::num_rows).sum::<usize>() > 1 {
         return Err(Status::invalid_argument("bind one row of parameters; a query cannot be run for many rows at a time"));
     }
@@ -221,8 +223,7 @@ static SQL_INFO: LazyLock<SqlInfoData> = LazyLock::new(|| {
     info.build().expect("names and values of SQL info fit each other")
 });
 
-static XDBC_TYPES: LazyLock<XdbcTypeInfoData> =
-    LazyLock::new(|| XdbcTypeInfoDataBuilder::new().build().expect("a table of no types is well formed"));
+static XDBC_TYPES: LazyLock<XdbcTypeInfoData> = LazyLock::new(|| XdbcTypeInfoDataBuilder::new().build().expect("a table of no types is well formed"));
 
 /// The schema of GetPrimaryKeys, by the Flight SQL specification.
 fn primary_keys_schema() -> Schema {
@@ -311,7 +312,11 @@ impl<A: Authenticator> FlightSqlService for FlightSql<A> {
         })
     }
 
-    async fn do_action_close_prepared_statement(&self, _query: ActionClosePreparedStatementRequest, request: Request<arrow_flight::Action>) -> Result<(), Status> {
+    async fn do_action_close_prepared_statement(
+        &self,
+        _query: ActionClosePreparedStatementRequest,
+        request: Request<arrow_flight::Action>,
+    ) -> Result<(), Status> {
         self.scope(&request).await.map(|_| ())
     }
 
@@ -326,7 +331,11 @@ impl<A: Authenticator> FlightSqlService for FlightSql<A> {
         Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(Handle { sql: handle.sql, parameters }.encode().into()) })
     }
 
-    async fn get_flight_info_prepared_statement(&self, query: CommandPreparedStatementQuery, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
+    async fn get_flight_info_prepared_statement(
+        &self,
+        query: CommandPreparedStatementQuery,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
         let scope = self.scope(&request).await?;
         let planned = self.planned(&scope, &query.prepared_statement_handle).await?;
         info(&planned.schema(), Ticket::new(query.as_any().encode_to_vec()), request.into_inner())
@@ -345,7 +354,11 @@ impl<A: Authenticator> FlightSqlService for FlightSql<A> {
         }
     }
 
-    async fn do_put_prepared_statement_update(&self, _update: CommandPreparedStatementUpdate, request: Request<PeekableFlightDataStream>) -> Result<i64, Status> {
+    async fn do_put_prepared_statement_update(
+        &self,
+        _update: CommandPreparedStatementUpdate,
+        request: Request<PeekableFlightDataStream>,
+    ) -> Result<i64, Status> {
         self.scope(&request).await?;
         Err(Status::invalid_argument("this statement returns rows: ask it as a query"))
     }
@@ -355,7 +368,11 @@ impl<A: Authenticator> FlightSqlService for FlightSql<A> {
         Err(refused("ingesting rows"))
     }
 
-    async fn do_action_begin_transaction(&self, _query: ActionBeginTransactionRequest, request: Request<arrow_flight::Action>) -> Result<ActionBeginTransactionResult, Status> {
+    async fn do_action_begin_transaction(
+        &self,
+        _query: ActionBeginTransactionRequest,
+        request: Request<arrow_flight::Action>,
+    ) -> Result<ActionBeginTransactionResult, Status> {
         self.scope(&request).await?;
         Err(Status::unimplemented("weir has no transactions: every query sees one snapshot"))
     }
@@ -456,7 +473,11 @@ impl<A: Authenticator> FlightSqlService for FlightSql<A> {
         self.scope(&request).await.map(|_| no_rows(foreign_keys_schema()))
     }
 
-    async fn get_flight_info_cross_reference(&self, query: CommandGetCrossReference, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
+    async fn get_flight_info_cross_reference(
+        &self,
+        query: CommandGetCrossReference,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
         self.metadata_info(query, &foreign_keys_schema(), request).await
     }
 

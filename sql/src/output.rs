@@ -3,7 +3,9 @@
 use std::io::Write;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, SchemaRef, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
+use datafusion::arrow::datatypes::{
+    DataType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, SchemaRef, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use serde_json::Value;
 
@@ -109,6 +111,11 @@ fn value(column: &ArrayRef, row: usize) -> Result<Value, OutputError> {
             let (keys, values) = (entries.column(0), entries.column(1));
             let key = |index| Ok::<_, OutputError>(text(keys, index)?);
             Value::Object((0..entries.len()).map(|index| Ok((key(index)?, value(values, index)?))).collect::<Result<_, OutputError>>()?)
+        }
+        // A number where JSON's numbers hold it exactly, as sums of whole numbers do.
+        DataType::Decimal32(_, 0) | DataType::Decimal64(_, 0) | DataType::Decimal128(_, 0) | DataType::Decimal256(_, 0) => {
+            let text = text(column, row)?;
+            text.parse::<i64>().map_or_else(|_| text.into(), Value::from)
         }
         _ => text(column, row)?.into(),
     })

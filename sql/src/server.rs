@@ -21,7 +21,12 @@ const STOP_PATIENCE: Duration = Duration::from_secs(3);
 ///
 /// # Errors
 /// Where the transport fails.
-pub async fn serve(listener: TcpListener, engine: Engine, authenticator: impl Authenticator, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), tonic::transport::Error> {
+pub async fn serve(
+    listener: TcpListener,
+    engine: Engine,
+    authenticator: impl Authenticator,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), tonic::transport::Error> {
     let service = FlightServiceServer::new(FlightSql::new(engine, authenticator)).max_decoding_message_size(REQUEST_BYTES_MAX);
     let (stopping, mut stopped) = watch::channel(false);
     let graceful = async move {

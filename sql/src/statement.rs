@@ -65,7 +65,8 @@ fn check(statement: &Statement, sql: &str) -> Result<(), StatementError> {
 
 /// What a statement begins with, as a person would name it.
 fn first_words(sql: &str) -> String {
-    let words: Vec<String> = sql.split_whitespace().take(2).map(|word| word.chars().filter(char::is_ascii_alphabetic).collect::<String>().to_ascii_uppercase()).collect();
+    let words: Vec<String> =
+        sql.split_whitespace().take(2).map(|word| word.chars().filter(char::is_ascii_alphabetic).collect::<String>().to_ascii_uppercase()).collect();
     match words.as_slice() {
         [verb, noun] if ["CREATE", "DROP", "ALTER"].contains(&verb.as_str()) => format!("{verb} {noun}"),
         [verb, ..] if !verb.is_empty() => verb.clone(),

@@ -30,7 +30,8 @@ pub async fn list(config: &Config, format: ListFormat) -> anyhow::Result<()> {
     catalog.close().await;
     match format {
         ListFormat::Json => {
-            let rows: Vec<_> = projects.iter().map(|p| json!({"id": p.project.project_id, "slug": p.project.slug, "dsn": dsn(config, p).to_string()})).collect();
+            let rows: Vec<_> =
+                projects.iter().map(|p| json!({"id": p.project.project_id, "slug": p.project.slug, "dsn": dsn(config, p).to_string()})).collect();
             println!("{}", serde_json::to_string(&rows)?);
         }
         ListFormat::Table => {

@@ -42,7 +42,7 @@ def duck(weir, project):
         path, headers, body = as_recorded(request, project)
         assert weir.post(path, body, headers).status == 200
     weir.until_still()
-    catalogs = [path for path in weir.data.rglob("*") if path.is_file() and path.open("rb").read(15) == b"SQLite format 3"]
+    catalogs = [path for path in weir.data.rglob("*") if path.is_file() and path.read_bytes()[:15] == b"SQLite format 3"]
     assert catalogs == [weir.data / "catalog.sqlite"]
     connection = duckdb.connect(config={"allow_unsigned_extensions": "true"})
     extensions = [e for folder in site.getsitepackages() for e in glob.glob(f"{folder}/duckdb_extension_*/extensions/*/*.duckdb_extension")]

@@ -32,7 +32,12 @@ fn items(envelope: Envelope, sample_rate: Option<f64>) -> Vec<Item> {
         sent_at: None,
         sample_rate,
     });
-    let item = |(index, item): (usize, weir_protocol::envelope::Item)| Item { context: Arc::clone(&context), index: index as u32, header: item.header, payload: item.payload };
+    let item = |(index, item): (usize, weir_protocol::envelope::Item)| Item {
+        context: Arc::clone(&context),
+        index: index as u32,
+        header: item.header,
+        payload: item.payload,
+    };
     envelope.items.into_iter().enumerate().map(item).collect()
 }
 
@@ -62,7 +67,15 @@ fn a_transaction_has_a_row_for_itself_and_each_child() {
     let fact = transaction(&item(r#"{"type":"transaction"}"#, &payload));
     let rows = spans_of(&fact);
     let seen: Vec<_> = rows.iter().map(|r| (r.is_segment, r.op.as_str(), r.description.as_str(), r.duration_ms.round(), r.exclusive_ms.round())).collect();
-    assert_eq!(seen, [(true, "http.server", "GET /a", 1000.0, 600.0), (false, "db.sql", "SELECT 1", 300.0, 100.0), (false, "default", "", 200.0, 200.0), (false, "default", "", 800.0, 800.0)]);
+    assert_eq!(
+        seen,
+        [
+            (true, "http.server", "GET /a", 1000.0, 600.0),
+            (false, "db.sql", "SELECT 1", 300.0, 100.0),
+            (false, "default", "", 200.0, 200.0),
+            (false, "default", "", 800.0, 800.0)
+        ]
+    );
     assert!(rows.iter().all(|r| r.segment_id == "eee19b7ec3c1b174" && r.transaction_name == "GET /a" && r.environment.as_deref() == Some("production")));
     assert!(rows.iter().all(|r| r.user.as_deref() == Some("id:42") && r.user_hash == rows[0].user_hash && r.event_id == Some([9; 16])));
     assert_eq!(rows[0].measurements, [("lcp".to_owned(), 248.0)]);
@@ -78,7 +91,11 @@ fn invalid_transactions_are_refused_with_their_spans() {
     let check = |payload: &str, reason: &str, spans: i64| {
         let fact = transaction(&item(r#"{"type":"transaction"}"#, payload));
         let reason = Some(reason.to_owned());
-        assert_eq!(outcomes(&fact), [(3, reason.clone(), 2, 1), (3, reason.clone(), 9, 1), (3, reason.clone(), 12, spans), (3, reason, 16, spans)], "{payload}");
+        assert_eq!(
+            outcomes(&fact),
+            [(3, reason.clone(), 2, 1), (3, reason.clone(), 9, 1), (3, reason.clone(), 12, spans), (3, reason, 16, spans)],
+            "{payload}"
+        );
     };
     check("nonsense", "invalid_json", 1);
     check(&format!(r#"{{"timestamp":5,{TRACE}}}"#), "invalid_transaction", 1);
@@ -99,7 +116,10 @@ fn a_container_is_read_span_by_span() {
     let rows = spans_of(&fact);
     assert_eq!(rows.len(), 1);
     let row = &rows[0];
-    assert_eq!((row.op.as_str(), row.transaction_name.as_str(), row.duration_ms, row.user.as_deref(), row.http_status), ("pageload", "Pageload", 1500.0, Some("id:42"), Some(200)));
+    assert_eq!(
+        (row.op.as_str(), row.transaction_name.as_str(), row.duration_ms, row.user.as_deref(), row.http_status),
+        ("pageload", "Pageload", 1500.0, Some("id:42"), Some(200))
+    );
     assert_eq!(outcomes(&fact), [(3, Some("invalid_span".to_owned()), 12, 1), (3, Some("invalid_span".to_owned()), 16, 1), (0, None, 12, 1), (0, None, 16, 1)]);
     for header in [r#"{"type":"span","item_count":3}"#, r#"{"type":"span"}"#] {
         assert_eq!(spans(&item(header, payload)).rows, Rows::None, "{header}");
@@ -113,7 +133,8 @@ fn what_sdks_sent() {
         let path = format!("{}/../tests/corpus/envelopes/{name}.envelope", env!("CARGO_MANIFEST_DIR"));
         #[allow(clippy::disallowed_methods, reason = "a test reads what SDKs sent from a file")]
         let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
-        let facts: Vec<Fact> = items(Envelope::parse(&Bytes::from(bytes)).unwrap(), None).iter().map(|item| crate::interpret::interpret(item, &Rules::default())).collect();
+        let facts: Vec<Fact> =
+            items(Envelope::parse(&Bytes::from(bytes)).unwrap(), None).iter().map(|item| crate::interpret::interpret(item, &Rules::default())).collect();
         let rows: Vec<&SpanRow> = facts.iter().flat_map(spans_of).collect();
         let names: Vec<&str> = rows.iter().filter(|r| r.is_segment).map(|r| r.transaction_name.as_str()).collect();
         assert_eq!((rows.len(), names.as_slice()), (want, segments), "{name}");
@@ -139,13 +160,39 @@ fn any_json() -> impl Strategy<Value = String> {
         Just("1795329000.5".to_owned()),
     ];
     let keys = prop::sample::select(vec![
-        "items", "spans", "contexts", "trace", "trace_id", "span_id", "parent_span_id", "start_timestamp", "timestamp", "end_timestamp", "attributes", "value", "type", "data",
-        "measurements", "discarded_events", "quantity", "reason", "category", "body", "level", "severity_number", "user", "tags", "transaction", "op", "is_segment",
+        "items",
+        "spans",
+        "contexts",
+        "trace",
+        "trace_id",
+        "span_id",
+        "parent_span_id",
+        "start_timestamp",
+        "timestamp",
+        "end_timestamp",
+        "attributes",
+        "value",
+        "type",
+        "data",
+        "measurements",
+        "discarded_events",
+        "quantity",
+        "reason",
+        "category",
+        "body",
+        "level",
+        "severity_number",
+        "user",
+        "tags",
+        "transaction",
+        "op",
+        "is_segment",
     ]);
     leaf.prop_recursive(5, 64, 6, move |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..5).prop_map(|items| format!("[{}]", items.join(","))),
-            prop::collection::vec((keys.clone(), inner), 0..7).prop_map(|members| format!("{{{}}}", members.iter().map(|(k, v)| format!("{k:?}:{v}")).collect::<Vec<_>>().join(","))),
+            prop::collection::vec((keys.clone(), inner), 0..7)
+                .prop_map(|members| format!("{{{}}}", members.iter().map(|(k, v)| format!("{k:?}:{v}")).collect::<Vec<_>>().join(","))),
         ]
     })
 }

@@ -184,8 +184,7 @@ pub(super) fn measurements(given: Option<&Json<'_>>) -> Pairs<f64> {
 
 /// Sets each span's exclusive time: its own duration less what its direct children cover of it.
 fn exclude_children(rows: &mut [SpanRow]) {
-    let mut intervals: Vec<(String, i64, i64)> =
-        rows.iter().filter_map(|row| Some((row.parent_span_id.clone()?, row.start_us, row.end_us))).collect();
+    let mut intervals: Vec<(String, i64, i64)> = rows.iter().filter_map(|row| Some((row.parent_span_id.clone()?, row.start_us, row.end_us))).collect();
     intervals.sort();
     for row in rows {
         let first = intervals.partition_point(|(parent, _, _)| *parent < row.span_id);
