@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use arrow::array::{AsArray, RecordBatch, UInt32Array};
@@ -61,7 +61,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(3);
 
 pub(crate) struct Committer {
     pub(crate) epochs: Receiver<Epoch>,
-    pub(crate) publisher: Sender<Message>,
+    pub(crate) publisher: SyncSender<Message>,
     pub(crate) catalog: Catalog,
     pub(crate) lake: Lake,
     pub(crate) tables_root: PathBuf,

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
@@ -51,7 +51,7 @@ const PAUSE_FACTOR: usize = 4;
 
 pub(crate) struct Publisher {
     pub(crate) messages: Receiver<Message>,
-    pub(crate) epochs: Sender<Epoch>,
+    pub(crate) epochs: SyncSender<Epoch>,
     pub(crate) snapshots: Snapshots,
     pub(crate) journal: Journal,
     pub(crate) progress: Arc<Progress>,

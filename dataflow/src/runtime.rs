@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -96,6 +96,10 @@ pub struct Graph {
     workers: Option<WorkerGuards<()>>,
 }
 
+/// Messages that wait for the publisher. Few ticks are in flight and each worker says little about each, so that the channel
+/// never fills and no worker ever waits here.
+const MESSAGES_MAX: usize = 1024;
+
 /// What one worker starts from.
 pub(crate) struct WorkerState {
     pub(crate) ticks: Receiver<TickInput>,
@@ -177,11 +181,7 @@ async fn cold_files(catalog: &Catalog, lake: &Lake, tables_root: &std::path::Pat
 }
 
 /// Each worker's share of the state: that of the projects which are routed to it.
-fn worker_states(
-    options: &GraphOptions,
-    restored: &Restored,
-    cold: &Cold,
-) -> Result<(Vec<WorkerState>, Vec<std::sync::mpsc::SyncSender<TickInput>>), GraphError> {
+fn worker_states(options: &GraphOptions, restored: &Restored, cold: &Cold) -> Result<(Vec<WorkerState>, Vec<SyncSender<TickInput>>), GraphError> {
     let files = |table| cold.get(table).map_or(&[][..], |files| files);
     let seen = restore::seen(files("payloads"), files("items"), restored.tick_ms)?;
     let (mut states, mut inputs) = (Vec::new(), Vec::new());
@@ -235,15 +235,16 @@ impl Parts {
         self,
         mut tables: Tables,
         states: Vec<WorkerState>,
-        inputs: Vec<std::sync::mpsc::SyncSender<TickInput>>,
+        inputs: Vec<SyncSender<TickInput>>,
         known_projects: BTreeSet<u64>,
     ) -> Result<Graph, GraphError> {
         let progress = Arc::new(Progress::default());
         progress.published(self.last_tick, self.start);
         progress.committed(self.start, 0);
         let snapshots = Snapshots::new(tables.snapshot(self.last_tick));
-        let (publisher, messages) = channel();
-        let (epochs, waiting) = channel();
+        let (publisher, messages) = sync_channel(MESSAGES_MAX);
+        // One epoch at a time: the next is made when the last is committed.
+        let (epochs, waiting) = sync_channel(1);
         let (workers, activators) = spawn_workers(states, publisher.clone(), &progress)?;
         let count = inputs.len();
         let ticker = Ticker {
@@ -289,13 +290,17 @@ fn thread(name: &str, progress: &Arc<Progress>, run: impl FnOnce() -> Result<(),
 }
 
 /// Starts the timely workers; returns when each has built the graph.
-fn spawn_workers(states: Vec<WorkerState>, publisher: Sender<Message>, progress: &Arc<Progress>) -> Result<(WorkerGuards<()>, Vec<SyncActivator>), GraphError> {
+fn spawn_workers(
+    states: Vec<WorkerState>,
+    publisher: SyncSender<Message>,
+    progress: &Arc<Progress>,
+) -> Result<(WorkerGuards<()>, Vec<SyncActivator>), GraphError> {
     let count = states.len();
     let communication = if count == 1 { timely::CommunicationConfig::Thread } else { timely::CommunicationConfig::Process(count) };
     // An idle worker parks at once: ticks come tens of milliseconds apart, and spinning would only burn a core.
     let config = timely::Config { communication, worker: WorkerConfig::default().idle_spin(Duration::ZERO) };
     let states: Mutex<Vec<Option<WorkerState>>> = Mutex::new(states.into_iter().map(Some).collect());
-    let (built, activators) = channel();
+    let (built, activators) = sync_channel(count);
     let (publisher, built) = (Mutex::new(publisher), Mutex::new(built));
     let progress = Arc::clone(progress);
     let guards = timely::execute(config, move |worker| {
@@ -323,7 +328,7 @@ fn spawn_workers(states: Vec<WorkerState>, publisher: Sender<Message>, progress:
 /// Says that a worker ended when its graph is dropped, in order or by a panic.
 struct EndOfWorker {
     index: usize,
-    publisher: Sender<Message>,
+    publisher: SyncSender<Message>,
     progress: Arc<Progress>,
 }
 

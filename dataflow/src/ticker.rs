@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, SyncSender};
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use timely::scheduling::SyncActivator;
@@ -40,7 +40,7 @@ pub(crate) struct WorkerInput {
 pub(crate) struct Ticker {
     pub(crate) reader: Reader,
     pub(crate) workers: Vec<WorkerInput>,
-    pub(crate) publisher: Sender<Message>,
+    pub(crate) publisher: SyncSender<Message>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) last: Time,
 }

@@ -67,10 +67,10 @@ impl Recent {
     /// Whether an item received at `received_ms` is the first of its identity within the window. Later ones do not prolong
     /// the window: a client that repeats forever is counted once an hour.
     pub fn is_first(&mut self, identity: Identity, received_ms: u64) -> bool {
-        if let Some(&first_ms) = self.seen.get(&identity) {
-            if received_ms.saturating_sub(first_ms) <= self.window_ms {
-                return false;
-            }
+        if let Some(&first_ms) = self.seen.get(&identity)
+            && received_ms.saturating_sub(first_ms) <= self.window_ms
+        {
+            return false;
         }
         self.remember(identity, received_ms);
         true

@@ -26,6 +26,9 @@ pub struct IssueState {
     pub users: Arc<Users>,
 }
 
+/// A hash that leads to an issue from now on: project, hash, issue.
+pub type NewHash = (ProjectId, [u8; 16], i64);
+
 /// All issues of the projects of one worker. Deterministic: the same errors in the same order lead to the same state.
 #[derive(Debug, Default)]
 pub struct Issues {
@@ -33,7 +36,7 @@ pub struct Issues {
     hashes: BTreeMap<(ProjectId, [u8; 16]), i64>,
     last_number: BTreeMap<ProjectId, u64>,
     changed: BTreeSet<(ProjectId, i64)>,
-    new_hashes: Vec<(ProjectId, [u8; 16], i64)>,
+    new_hashes: Vec<NewHash>,
 }
 
 impl Issues {
@@ -79,7 +82,7 @@ impl Issues {
     }
 
     /// The issues that changed since the last call, and the hashes that are new.
-    pub fn take_changes(&mut self) -> (Vec<IssueState>, Vec<(ProjectId, [u8; 16], i64)>) {
+    pub fn take_changes(&mut self) -> (Vec<IssueState>, Vec<NewHash>) {
         let changed = std::mem::take(&mut self.changed);
         let issues = changed.iter().filter_map(|key| self.issues.get(key).cloned()).collect();
         (issues, std::mem::take(&mut self.new_hashes))
@@ -134,10 +137,10 @@ impl IssueState {
         if issue.first_release.is_none() {
             issue.first_release.clone_from(&row.release);
         }
-        if let Some(user) = row.user_hash {
-            if Arc::make_mut(&mut self.users).add(user as u64) {
-                issue.user_count = self.users.count();
-            }
+        if let Some(user) = row.user_hash
+            && Arc::make_mut(&mut self.users).add(user as u64)
+        {
+            issue.user_count = self.users.count();
         }
     }
 }

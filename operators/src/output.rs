@@ -11,7 +11,7 @@ use weir_protocol::ProjectId;
 
 use crate::Time;
 use crate::fact::{Fact, Rows};
-use crate::issues::IssueState;
+use crate::issues::{IssueState, NewHash};
 use crate::rows::{ErrorRow, ItemRow, LogRow, OutcomeRow, PayloadRow, ProjectRow, SpanRow, TableRow};
 
 /// Which worker has a project's state: the route modulo the number of workers, as timely's exchange computes it.
@@ -26,8 +26,8 @@ pub enum Made {
     Fact(Box<Fact>),
     /// An issue as it stands now.
     Issue(Box<IssueState>),
-    /// A hash that leads to an issue from now on: project, hash, issue.
-    Hash((ProjectId, [u8; 16], i64)),
+    /// A hash that leads to an issue from now on.
+    Hash(NewHash),
 }
 
 /// What a worker made of one tick.
@@ -37,8 +37,8 @@ pub struct Output {
     pub batches: Vec<(&'static str, RecordBatch)>,
     /// Issues as they stand after the tick.
     pub issues: Vec<IssueState>,
-    /// New grouping hashes: project, hash, issue.
-    pub hashes: Vec<(ProjectId, [u8; 16], i64)>,
+    /// New grouping hashes.
+    pub hashes: Vec<NewHash>,
     /// Projects as they stand after the tick.
     pub projects: Vec<ProjectRow>,
     /// When the oldest of its records was received, in Unix milliseconds.

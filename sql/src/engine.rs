@@ -247,12 +247,11 @@ impl Planned {
 
     /// The types of the parameters `$1`, `$2` … in their order; text where the statement does not say.
     pub fn parameters(&self) -> Result<Vec<DataType>, QueryError> {
-        let mut numbered: Vec<(usize, DataType)> = Vec::new();
-        for (name, data_type) in self.plan.get_parameter_types()? {
-            let number =
-                name.trim_start_matches('$').parse().map_err(|_| QueryError::Invalid(format!("the parameter {name} has no number: write $1, $2 …")))?;
-            numbered.push((number, data_type.unwrap_or(DataType::Utf8)));
-        }
+        let number =
+            |name: &str| name.trim_start_matches('$').parse().map_err(|_| QueryError::Invalid(format!("the parameter {name} has no number: write $1, $2 …")));
+        let types = self.plan.get_parameter_types()?.into_iter();
+        let mut numbered: Vec<(usize, DataType)> =
+            types.map(|(name, data_type)| Ok((number(&name)?, data_type.unwrap_or(DataType::Utf8)))).collect::<Result<_, QueryError>>()?;
         numbered.sort_by_key(|(number, _)| *number);
         Ok(numbered.into_iter().map(|(_, data_type)| data_type).collect())
     }

@@ -133,8 +133,8 @@ fn compare_bytes(expr: Expr) -> Transformed<Expr> {
 fn never(id: Expr, is_equality: bool) -> Expr {
     let no_id = lit(ScalarValue::Boolean(None));
     let answer = if is_equality { lit(false) } else { lit(true) };
-    let when = Expr::Case(datafusion::logical_expr::Case::new(None, vec![(Box::new(id.is_null()), Box::new(no_id))], Some(Box::new(answer))));
-    when
+
+    Expr::Case(datafusion::logical_expr::Case::new(None, vec![(Box::new(id.is_null()), Box::new(no_id))], Some(Box::new(answer))))
 }
 
 #[cfg(test)]

@@ -27,9 +27,6 @@ pub mod telemetry;
 mod views;
 mod wire;
 
-#[cfg(test)]
-mod tests;
-
 pub use engine::{Engine, EngineOptions, QueryError};
 pub use scope::{Authenticator, Scope};
 pub use server::serve;

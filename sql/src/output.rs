@@ -109,7 +109,7 @@ fn value(column: &ArrayRef, row: usize) -> Result<Value, OutputError> {
         DataType::Map(_, _) => {
             let entries = column.as_map().value(row);
             let (keys, values) = (entries.column(0), entries.column(1));
-            let key = |index| Ok::<_, OutputError>(text(keys, index)?);
+            let key = |index| text(keys, index);
             Value::Object((0..entries.len()).map(|index| Ok((key(index)?, value(values, index)?))).collect::<Result<_, OutputError>>()?)
         }
         // A number where JSON's numbers hold it exactly, as sums of whole numbers do.

@@ -43,10 +43,13 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(5);
 /// How many answers are remembered.
 const REMEMBERED_MAX: usize = 10_000;
 
+type Answer = (Instant, Option<Scope>);
+
 /// Remembers what the authenticator said, for a moment.
 pub(crate) struct Scopes<A> {
     authenticator: A,
-    remembered: Mutex<BTreeMap<[u8; 32], (Instant, Option<Scope>)>>,
+    /// By the hash of the token: when it was asked, and the answer.
+    remembered: Mutex<BTreeMap<[u8; 32], Answer>>,
 }
 
 impl<A: Authenticator> Scopes<A> {
@@ -57,10 +60,10 @@ impl<A: Authenticator> Scopes<A> {
     pub(crate) async fn scope(&self, token: &str) -> Result<Option<Scope>, String> {
         let key = *blake3::hash(token.as_bytes()).as_bytes();
         let now = Instant::now();
-        if let Some((asked, scope)) = self.remembered.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            if now.duration_since(*asked) < REMEMBERED_FOR {
-                return Ok(scope.clone());
-            }
+        if let Some((asked, scope)) = self.remembered.lock().unwrap_or_else(PoisonError::into_inner).get(&key)
+            && now.duration_since(*asked) < REMEMBERED_FOR
+        {
+            return Ok(scope.clone());
         }
         let scope = self.authenticator.scope(token).await?;
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);

@@ -47,16 +47,16 @@ pub(crate) fn parse(sql: &str) -> Result<Statement, StatementError> {
 
 fn check(statement: &Statement, sql: &str) -> Result<(), StatementError> {
     let reads = match statement {
-        Statement::Statement(statement) => match statement.as_ref() {
+        Statement::Statement(statement) => matches!(
+            statement.as_ref(),
             Sql::Query(_)
-            | Sql::Explain { .. }
-            | Sql::ExplainTable { .. }
-            | Sql::ShowTables { .. }
-            | Sql::ShowColumns { .. }
-            | Sql::ShowFunctions { .. }
-            | Sql::ShowVariable { .. } => true,
-            _ => false,
-        },
+                | Sql::Explain { .. }
+                | Sql::ExplainTable { .. }
+                | Sql::ShowTables { .. }
+                | Sql::ShowColumns { .. }
+                | Sql::ShowFunctions { .. }
+                | Sql::ShowVariable { .. }
+        ),
         Statement::Explain(explain) => return check(&explain.statement, sql),
         _ => false,
     };
@@ -79,13 +79,12 @@ fn number_placeholders(statement: &mut Statement) {
     let Statement::Statement(statement) = statement else { return };
     let mut count = 0;
     let _: ControlFlow<()> = visit_expressions_mut(statement.as_mut(), |expr| {
-        if let Expr::Value(value) = expr {
-            if let Value::Placeholder(name) = &mut value.value {
-                if name == "?" {
-                    count += 1;
-                    *name = format!("${count}");
-                }
-            }
+        if let Expr::Value(value) = expr
+            && let Value::Placeholder(name) = &mut value.value
+            && name == "?"
+        {
+            count += 1;
+            *name = format!("${count}");
         }
         ControlFlow::Continue(())
     });

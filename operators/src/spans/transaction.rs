@@ -82,10 +82,10 @@ fn normalised(json: &mut Json<'_>, item: &Item) {
         object.insert("measurements", measurements);
     }
     let made = EventId(item.made_id(1));
-    if let Some(trace) = object.get_mut("contexts").and_then(Json::as_object_mut).and_then(|c| c.get_mut("trace")).and_then(Json::as_object_mut) {
-        if super::trace_id(trace.get("trace_id")).is_none() {
-            trace.insert("trace_id", Json::text(made.to_string()));
-        }
+    if let Some(trace) = object.get_mut("contexts").and_then(Json::as_object_mut).and_then(|c| c.get_mut("trace")).and_then(Json::as_object_mut)
+        && super::trace_id(trace.get("trace_id")).is_none()
+    {
+        trace.insert("trace_id", Json::text(made.to_string()));
     }
 }
 
