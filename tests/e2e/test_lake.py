@@ -133,3 +133,12 @@ def test_new_rows_appear_to_who_is_attached(weir, project, duck):
     while count(duck, "errors") != before + 1:
         assert time.monotonic() < end, "the new row is not committed"
         time.sleep(0.2)
+
+
+def test_an_id_is_looked_up_by_bloom_filter(weir, duck):
+    """The comparison with text reaches the files as one of bytes: min and max cannot tell random ids apart, the filter can."""
+    event_id = weir.value("SELECT event_id FROM errors LIMIT 1")
+    plan = str(weir.query(f"EXPLAIN SELECT title FROM errors WHERE event_id = '{event_id}'"))
+    assert f"required_guarantees=[event_id in ({event_id[:20].upper()}" in plan, plan
+    read = str(weir.query(f"EXPLAIN ANALYZE SELECT title FROM errors WHERE event_id = '{'0' * 31}1'"))
+    assert "row_groups_pruned_bloom_filter=" in read, read
