@@ -41,8 +41,9 @@ pub struct Weir {
 
 /// How often the catalog is asked for projects that the command line created.
 const PROJECTS_EVERY: Duration = Duration::from_secs(1);
-/// How long the doors may take to finish what is under way.
-const DOORS_CLOSE_MAX: Duration = Duration::from_secs(4);
+/// How long the doors may take to finish what is under way. With the time for draining and for the last commit a stop stays
+/// below ten seconds.
+const DOORS_CLOSE_MAX: Duration = Duration::from_secs(3);
 
 /// The wall clock in Unix milliseconds.
 pub fn now_ms() -> u64 {
@@ -108,8 +109,10 @@ impl Weir {
     pub async fn stop(self) -> anyhow::Result<()> {
         self.projects_task.abort();
         self.stop_doors.send_replace(true);
+        // All doors share the time: what is under way in one does not lengthen the stop of another.
+        let deadline = tokio::time::Instant::now() + DOORS_CLOSE_MAX;
         for mut door in self.doors {
-            match tokio::time::timeout(DOORS_CLOSE_MAX, &mut door).await {
+            match tokio::time::timeout_at(deadline, &mut door).await {
                 Ok(ended) => ended.context("a door panicked")??,
                 Err(_) => door.abort(),
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use timely::dataflow::StreamVec;
-use weir_protocol::envelope::{Envelope, ItemHeader, ItemType};
+use weir_protocol::envelope::{Envelope, ItemHeader};
 use weir_protocol::outcome::{Outcome, OutcomeCount, clean_reason};
 use weir_protocol::record::{Content, Intake, Position, Project, Record};
 use weir_protocol::{Category, EventId};
@@ -209,11 +209,6 @@ fn sample_rate(header: &[u8]) -> Option<f64> {
     let header = weir_protocol::json::Json::parse(header).ok()?;
     let rate = header.at(&["trace", "sample_rate"])?;
     rate.as_f64().or_else(|| rate.as_str()?.parse().ok()).filter(|rate| (0.0..=1.0).contains(rate))
-}
-
-/// Whether the graph makes something of items of this type. The door keeps only these.
-pub fn is_supported(item_type: &ItemType) -> bool {
-    matches!(item_type, ItemType::Event | ItemType::Transaction | ItemType::Span | ItemType::Log | ItemType::ClientReport)
 }
 
 /// The stage that takes records apart.

@@ -56,7 +56,7 @@ pub const RECORD_BYTES_MAX: usize = 256 << 20;
 /// How long, by receive time, a repeated event counts as a duplicate.
 pub const DEDUPLICATION_WINDOW_MS: u64 = 3_600_000;
 /// How many ids the duplicate check remembers; past it the oldest go, and the window is shorter than stated.
-pub const DEDUPLICATION_IDS_MAX: usize = 8_000_000;
+pub const DEDUPLICATION_IDS_MAX: usize = 4_000_000;
 
 /// Frames of one stack trace that are kept: half from each end.
 pub const FRAME_COUNT_MAX: usize = 250;
