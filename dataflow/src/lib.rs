@@ -19,5 +19,8 @@ mod source;
 pub mod telemetry;
 mod ticker;
 
+#[cfg(test)]
+mod tests;
+
 pub use progress::{Progress, ProgressReport};
 pub use runtime::{Graph, GraphError, GraphOptions};

@@ -31,6 +31,8 @@ const REASONS: [&str; 15] = [
 ];
 /// A report that is dated later than this after its receipt says nothing.
 const FUTURE_MS_MAX: i64 = 86_400_000;
+/// A line that says more is not believed: sums over many reports must stay in range.
+const QUANTITY_MAX: u64 = u32::MAX as u64;
 /// Lines of a report that are read; there are about as many reasons as categories.
 const LINES_MAX: usize = 1000;
 
@@ -59,7 +61,7 @@ pub fn client_report(item: &Item) -> Fact {
 
 fn reported(item: &Item, line: &Json<'_>, outcome: Outcome, timestamp_ms: i64) -> Option<OutcomeRow> {
     line.as_object()?;
-    let quantity = line.get("quantity").map_or(Some(1), Json::as_u64).filter(|quantity| *quantity > 0 && *quantity <= i64::MAX as u64)?;
+    let quantity = line.get("quantity").map_or(Some(1), Json::as_u64).filter(|quantity| (1..=QUANTITY_MAX).contains(quantity))?;
     let reason = line.str_at(&["reason"]).map(clean_reason).filter(|reason| outcome != Outcome::ClientDiscard || REASONS.contains(&reason.as_str()));
     let category = line.get("category").and_then(Json::as_str).map_or(Category::Error.number(), number_of);
     let mut row = item.context.outcome(outcome, None, Category::Unknown, quantity);

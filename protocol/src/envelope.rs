@@ -334,7 +334,8 @@ impl Item {
     /// elements, an attachment its bytes (at least 1). Client reports count as nothing (`spec/ingest.md` section 2.4).
     pub fn quantities(&self) -> Vec<(Category, u64)> {
         let bytes = self.payload.len() as u64;
-        let count = self.header.item_count.unwrap_or(1).max(1);
+        // No element takes less than a byte: a header may not make up more than there can be.
+        let count = self.header.item_count.unwrap_or(1).clamp(1, bytes.max(1));
         match &self.header.item_type {
             ItemType::Event => vec![(Category::Error, 1)],
             ItemType::Transaction => vec![(Category::Transaction, 1), (Category::TransactionIndexed, 1)],

@@ -24,6 +24,17 @@ impl Attributes {
         self.text.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str()).filter(|v| !v.is_empty())
     }
 
+    /// A number, whole or not.
+    pub(crate) fn float(&self, key: &str) -> Option<f64> {
+        let number = self.number.iter().find(|(k, _)| k == key).map(|(_, v)| *v);
+        number.or_else(|| self.integer.iter().find(|(k, _)| k == key).map(|(_, v)| *v as f64))
+    }
+
+    /// Whether there is an attribute of this name, whatever its type.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.text(key).is_some() || self.float(key).is_some() || self.boolean.iter().any(|(k, _)| k == key)
+    }
+
     /// A whole number, given as such or as text.
     pub(crate) fn integer(&self, key: &str) -> Option<i64> {
         let number = self.integer.iter().find(|(k, _)| k == key).map(|(_, v)| *v);

@@ -31,10 +31,8 @@ pub(super) fn spans(item: &Item, json: &Json<'_>) -> Option<(Vec<SpanRow>, Vec<O
 }
 
 fn span(item: &Item, span: &Json<'_>) -> Option<SpanRow> {
-    let (start_us, end_us) = (time_us(span.get("start_timestamp")?)?, time_us(span.get("end_timestamp")?)?);
-    if end_us < start_us {
-        return None;
-    }
+    let start_us = time_us(span.get("start_timestamp")?)?;
+    let end_us = super::end_us(start_us, time_us(span.get("end_timestamp")?)?)?;
     let attributes = typed_attributes(span.get("attributes").and_then(Json::as_object));
     let text = |key: &str| attributes.text(key).map(str::to_owned);
     let name = super::owned(span.get("name"));
@@ -58,6 +56,9 @@ fn span(item: &Item, span: &Json<'_>) -> Option<SpanRow> {
     row.user = user;
     row.http_status = attributes.integer("http.response.status_code").and_then(|status| i32::try_from(status).ok());
     row.platform = text("sentry.platform");
+    if let Some(exclusive_ms) = attributes.float("sentry.exclusive_time") {
+        row.exclusive_ms = exclusive_ms;
+    }
     row.attributes = attributes;
     Some(row)
 }

@@ -10,10 +10,8 @@ use crate::rows::SpanRow;
 
 /// The span; `None` where it lacks an id or a time, or ends before it starts.
 pub(super) fn span(item: &Item, span: &Json<'_>) -> Option<SpanRow> {
-    let (start_us, end_us) = (time_us(span.get("start_timestamp")?)?, time_us(span.get("timestamp")?)?);
-    if end_us < start_us {
-        return None;
-    }
+    let start_us = time_us(span.get("start_timestamp")?)?;
+    let end_us = super::end_us(start_us, time_us(span.get("timestamp")?)?)?;
     let attributes = json_attributes(span.get("data").and_then(Json::as_object));
     let text = |key: &str| attributes.text(key).map(str::to_owned);
     let op = owned(span.get("op")).or_else(|| text("sentry.op")).unwrap_or_else(|| "default".to_owned());

@@ -77,6 +77,12 @@ fn duration_ms(start_us: i64, end_us: i64) -> f64 {
     (end_us - start_us) as f64 / 1000.0
 }
 
+/// When a span ended. A start up to a microsecond after it is an effect of notation (Rust sends starts as floats and ends as
+/// text with nine digits) and counts as the end; one later than that makes the span invalid.
+fn end_us(start_us: i64, end_us: i64) -> Option<i64> {
+    (start_us - end_us <= 1).then(|| end_us.max(start_us))
+}
+
 fn owned(value: Option<&Json<'_>>) -> Option<String> {
     value.and_then(Json::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
 }

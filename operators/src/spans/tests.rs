@@ -107,6 +107,16 @@ fn invalid_transactions_are_refused_with_their_spans() {
 }
 
 #[test]
+fn a_start_in_floats_and_an_end_in_text_may_differ_by_a_microsecond() {
+    let payload = format!(
+        r#"{{"start_timestamp":1795464190.7444084,"timestamp":"2026-11-23T20:03:10.744411803Z",{TRACE},"spans":[
+        {{"trace_id":"c4d12a2caf8b320290d7416e5155ed8c","span_id":"ecf4d03f9053f580","start_timestamp":1795464190.744411,"timestamp":"2026-11-23T20:03:10.744410962Z"}}]}}"#
+    );
+    let fact = transaction(&item(r#"{"type":"transaction"}"#, &payload));
+    assert_eq!(spans_of(&fact).iter().map(|r| r.duration_ms).collect::<Vec<_>>(), [0.003, 0.0]);
+}
+
+#[test]
 fn a_container_is_read_span_by_span() {
     let payload = r#"{"version":2,"items":[
         {"name":"Pageload","trace_id":"5b8efff798038103d269b633813fc60c","span_id":"aaaaaaaaaaaaaaaa","start_timestamp":1795329000.0,"end_timestamp":1795329001.5,"is_segment":true,"status":"ok",

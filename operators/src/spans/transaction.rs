@@ -4,7 +4,7 @@ use weir_protocol::json::{Json, Object};
 use weir_protocol::outcome::Outcome;
 use weir_protocol::{Category, EventId};
 
-use super::{blank, category, counted, duration_ms, json_attributes, owned, sample_weight, span_id};
+use super::{blank, category, counted, duration_ms, end_us, json_attributes, owned, sample_weight, span_id};
 use crate::decode::Item;
 use crate::deduplicate::Identity;
 use crate::error::{tags, user_hash};
@@ -52,13 +52,13 @@ fn is_valid(json: &Json<'_>, item: &Item) -> bool {
     let trace = json.at(&["contexts", "trace"]);
     let has_trace = trace.is_some_and(|trace| owned(trace.get("trace_id")).is_some() && span_id(trace.get("span_id")).is_some());
     let spans = json.get("spans").and_then(Json::as_array).unwrap_or_default();
-    end.is_some_and(|end| start <= end) && has_trace && spans.iter().all(is_valid_span)
+    end.is_some_and(|end| end_us(start, end).is_some()) && has_trace && spans.iter().all(is_valid_span)
 }
 
 fn is_valid_span(span: &Json<'_>) -> bool {
     let Some(start) = span.get("start_timestamp").and_then(time_us) else { return false };
     let ids = owned(span.get("trace_id")).is_some() && span_id(span.get("span_id")).is_some();
-    ids && span.get("timestamp").is_none_or(|end| time_us(end).is_some_and(|end| start <= end))
+    ids && span.get("timestamp").is_none_or(|end| time_us(end).is_some_and(|end| end_us(start, end).is_some()))
 }
 
 /// Normalises what a transaction shares with other events, and moves its spans along with its own times.
@@ -116,7 +116,9 @@ fn segment(item: &Item, json: &Json<'_>, event_id: EventId) -> Option<SpanRow> {
     let start_us = json.get("start_timestamp").and_then(time_us)?;
     let mut attributes = json_attributes(trace.get("data").and_then(Json::as_object));
     for (key, value) in tags::tags(json) {
-        attributes.text.push((key, value));
+        if !attributes.has(&key) {
+            attributes.text.push((key, value));
+        }
     }
     let op = owned(trace.get("op")).unwrap_or_else(|| "default".to_owned());
     let user = owned(json.at(&["user", "sentry_user"]));
@@ -147,10 +149,12 @@ fn segment(item: &Item, json: &Json<'_>, event_id: EventId) -> Option<SpanRow> {
 
 fn child(item: &Item, span: &Json<'_>, segment: &SpanRow) -> Option<SpanRow> {
     let start_us = span.get("start_timestamp").and_then(time_us)?;
-    let end_us = span.get("timestamp").and_then(time_us).unwrap_or_else(|| segment.end_us.max(start_us));
+    let end_us = span.get("timestamp").and_then(time_us).unwrap_or(segment.end_us).max(start_us);
     let mut attributes = json_attributes(span.get("data").and_then(Json::as_object));
     for (key, value) in span.get("tags").and_then(Json::as_object).into_iter().flat_map(Object::iter) {
-        attributes.add(key, value);
+        if !attributes.has(key) {
+            attributes.add(key, value);
+        }
     }
     let op = owned(span.get("op")).unwrap_or_else(|| "default".to_owned());
     let mut row = blank(item, super::trace_id(span.get("trace_id")).unwrap_or(segment.trace_id), span_id(span.get("span_id"))?, start_us, end_us);
