@@ -31,10 +31,12 @@ pub struct SeenError {
     source: ParquetError,
 }
 
-/// The identities that files hold of what was received since the window before `tick_ms`. `events` are files of the table
-/// `payloads`, `items` those of the table `items`.
-pub(crate) fn seen(events: &[DataFile], items: &[DataFile], tick_ms: u64) -> Result<Vec<Seen>, SeenError> {
-    let since_ms = tick_ms.saturating_sub(DEDUPLICATION_WINDOW_MS) as i64;
+/// The identities that files hold of what was received in the window before the newest record that is committed: the next
+/// record was received after it. `events` are files of the table `payloads`, `items` those of the table `items`.
+pub(crate) fn seen(events: &[DataFile], items: &[DataFile]) -> Result<Vec<Seen>, SeenError> {
+    let newest_ms = events.iter().chain(items).map(|file| file.received_ms.1).max().unwrap_or_default();
+    // A minute more, since records of one moment may stand in the journal in another order than they were received in.
+    let since_ms = newest_ms.saturating_sub(DEDUPLICATION_WINDOW_MS as i64 + 60_000);
     let mut seen = Vec::new();
     for (files, column, identity) in [(events, "event_id", event as fn(u64, [u8; 16]) -> Identity), (items, "item_id", Identity::payload)] {
         for file in files.iter().filter(|file| file.received_ms.1 >= since_ms) {

@@ -183,7 +183,7 @@ async fn cold_files(catalog: &Catalog, lake: &Lake, tables_root: &std::path::Pat
 /// Each worker's share of the state: that of the projects which are routed to it.
 fn worker_states(options: &GraphOptions, restored: &Restored, cold: &Cold) -> Result<(Vec<WorkerState>, Vec<SyncSender<TickInput>>), GraphError> {
     let files = |table| cold.get(table).map_or(&[][..], |files| files);
-    let seen = restore::seen(files("payloads"), files("items"), restored.tick_ms)?;
+    let seen = restore::seen(files("payloads"), files("items"))?;
     let (mut states, mut inputs) = (Vec::new(), Vec::new());
     for worker in 0..options.workers as u64 {
         let mine = |project_id: u64| route(project_id) % options.workers as u64 == worker;

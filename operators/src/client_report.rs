@@ -9,7 +9,7 @@ use crate::decode::Item;
 use crate::deduplicate::Identity;
 use crate::fact::{Fact, Rows};
 use crate::normalise::clock::time_us;
-use crate::rows::OutcomeRow;
+use crate::rows::{ItemRow, OutcomeRow};
 
 /// Reasons of the client that are kept; others count without a reason.
 const REASONS: [&str; 15] = [
@@ -55,8 +55,10 @@ pub fn client_report(item: &Item) -> Fact {
             outcomes.extend(lines.iter().take(LINES_MAX).filter_map(|line| reported(item, line, outcome, timestamp_ms)));
         }
     }
-    let identity = Some(Identity::payload(item.context.common.project_id as u64, item.digest()));
-    Fact { identity, ..item.fact(Rows::None, outcomes) }
+    let digest = item.digest();
+    let report = ItemRow { common: item.context.common.clone(), item_id: digest, type_: "client_report".to_owned(), quantity: outcomes.len() as i64 };
+    let identity = Some(Identity::payload(item.context.common.project_id as u64, digest));
+    Fact { identity, ..item.fact(Rows::Report(Box::new(report)), outcomes) }
 }
 
 fn reported(item: &Item, line: &Json<'_>, outcome: Outcome, timestamp_ms: i64) -> Option<OutcomeRow> {
@@ -75,7 +77,7 @@ fn reported(item: &Item, line: &Json<'_>, outcome: Outcome, timestamp_ms: i64) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spans::tests::{item, outcomes};
+    use crate::spans::tests::{item, outcomes, recorded_fact};
 
     fn check(payload: &str, want: &[(i16, Option<&str>, i16, i64)]) {
         let fact = client_report(&item(r#"{"type":"client_report"}"#, payload));
@@ -94,6 +96,20 @@ mod tests {
         check("{}", &[]);
         check(r#"{"timestamp":1895323021,"discarded_events":[{"quantity":1}]}"#, &[]);
         check("nonsense", &[(3, Some("invalid_json"), -1, 1)]);
+    }
+
+    #[test]
+    fn what_sdks_sent() {
+        let check = |name: &str, want: &[(&str, i16, i64)]| {
+            let fact = recorded_fact(name, "client_report");
+            let want: Vec<_> = want.iter().map(|(reason, category, quantity)| (5, Some((*reason).to_owned()), *category, *quantity)).collect();
+            assert_eq!(outcomes(&fact), want, "{name}");
+            assert!(fact.outcomes.iter().all(|row| row.event_id.is_none() && row.timestamp_ms < row.common.received_ms), "{name}");
+        };
+        check("browser_client_report", &[("before_send", 1, 1), ("event_processor", 1, 2)]);
+        check("py_client_report", &[("event_processor", 1, 1)]);
+        check("java_event_client_report", &[("before_send", 1, 3), ("event_processor", 12, 2), ("event_processor", 2, 1)]);
+        check("go_event_client_report", &[("before_send", 1, 3), ("sample_rate", 2, 1), ("sample_rate", 12, 2)]);
     }
 
     #[test]

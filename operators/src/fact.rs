@@ -64,6 +64,8 @@ pub enum Rows {
         /// The item that brought them.
         item: Box<ItemRow>,
     },
+    /// A client report: outcomes of other items, and no row but the one that remembers it.
+    Report(Box<ItemRow>),
     /// A project.
     Project(Box<ProjectRow>),
 }
@@ -79,10 +81,10 @@ impl Placed for Fact {
 }
 
 impl Fact {
-    /// The same as a duplicate: without rows, and everything that was accepted is invalid for that reason. What an item
-    /// without rows reports of others (a client report) was counted the first time.
+    /// The same as a duplicate: without rows, and everything that was accepted is invalid for that reason. What a client report
+    /// says of other items was counted the first time.
     pub fn into_duplicate(mut self) -> Self {
-        if mem::replace(&mut self.rows, Rows::None) == Rows::None {
+        if matches!(mem::replace(&mut self.rows, Rows::None), Rows::Report(_)) {
             self.outcomes.clear();
         }
         for outcome in self.outcomes.iter_mut().filter(|o| o.outcome == Outcome::Accepted.number()) {

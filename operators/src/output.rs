@@ -97,6 +97,7 @@ impl Gathered {
                 self.logs.extend(logs);
                 self.items.push(*item);
             }
+            Rows::Report(item) => self.items.push(*item),
             Rows::Project(row) => self.output.projects.push(*row),
         }
     }

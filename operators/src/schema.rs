@@ -518,8 +518,8 @@ fn payloads() -> Table {
 fn items() -> Table {
     Columns::new()
         .id("item_id", "digest of the item's payload")
-        .text("type", "type of the item: span or log")
-        .required("quantity", DataType::Int64, "elements that were stored")
+        .text("type", "type of the item: span, log or client_report")
+        .required("quantity", DataType::Int64, "elements that were stored, or outcomes that were reported")
         .appended("items", &["project_id", "received"], &[])
 }
 
