@@ -1,7 +1,6 @@
 //! Logs: a container of entries with typed attributes.
 
 use weir_protocol::Category;
-use weir_protocol::ids::{parse_hex8, parse_hex16};
 use weir_protocol::json::Json;
 use weir_protocol::limits::LOG_BYTES_MAX;
 use weir_protocol::outcome::Outcome;
@@ -11,12 +10,14 @@ use crate::deduplicate::Identity;
 use crate::fact::{Fact, Rows};
 use crate::normalise::clock::time_us;
 use crate::rows::{ItemRow, LogRow, OutcomeRow};
-use crate::spans::typed_attributes;
+use crate::spans::{span_id_of, trace_id, typed_attributes};
 
 /// The fact that a `log` item states.
 pub fn logs(item: &Item) -> Fact {
     let Ok(json @ Json::Object(_)) = Json::parse(&item.payload) else { return item.refused("invalid_json") };
-    let Some(elements) = json.get("items").and_then(Json::as_array).filter(|items| item.header.item_count == Some(items.len() as u64)) else {
+    let Some(elements) = json.get("items").and_then(Json::as_array).filter(|items| !items.is_empty() && item.header.item_count == Some(items.len() as u64))
+    else {
+        // An empty container has nothing else that an outcome could count.
         return item.refused("invalid_log");
     };
     let may_exceed = item.payload.len() > LOG_BYTES_MAX;
@@ -24,7 +25,7 @@ pub fn logs(item: &Item) -> Fact {
     let mut refused_bytes = 0;
     for (index, element) in elements.iter().enumerate() {
         let fits = !may_exceed || element.to_string().len() <= LOG_BYTES_MAX;
-        match log(item, index as u64, element).filter(|_| fits) {
+        match log(item, &json, index as u64, element).filter(|_| fits) {
             Some(row) => logs.push(row),
             None => {
                 let bytes = element.to_string().len().min(item.payload.len()) as u64;
@@ -48,17 +49,18 @@ fn counted(item: &Item, outcome: Outcome, reason: Option<&str>, quantity: u64, b
     [(Category::LogItem, quantity), (Category::LogByte, bytes)].map(|(category, quantity)| item.context.outcome(outcome, reason, category, quantity))
 }
 
-fn log(item: &Item, index: u64, log: &Json<'_>) -> Option<LogRow> {
-    let attributes = typed_attributes(log.get("attributes").and_then(Json::as_object));
+fn log(item: &Item, container: &Json<'_>, index: u64, log: &Json<'_>) -> Option<LogRow> {
+    let mut attributes = typed_attributes(log.get("attributes").and_then(Json::as_object));
+    attributes.resolve_address(item, container);
     let text = |key: &str| attributes.text(key).map(str::to_owned);
     let (severity, severity_number) = severity(log.str_at(&["level"]), log.get("severity_number").and_then(Json::as_i64));
-    let span_id = log.str_at(&["span_id"]).or_else(|| attributes.text("sentry.trace.parent_span_id"));
+    let span_id = log.str_at(&["span_id"]).and_then(span_id_of).or_else(|| span_id_of(attributes.text("sentry.trace.parent_span_id")?));
     Some(LogRow {
         common: item.context.common.clone(),
         log_id: item.made_id(index),
         timestamp_us: time_us(log.get("timestamp")?)?,
-        trace_id: log.str_at(&["trace_id"]).and_then(parse_hex16),
-        span_id: span_id.and_then(parse_hex8).map(|id| format!("{id:016x}")),
+        trace_id: trace_id(log.get("trace_id")),
+        span_id,
         severity: severity.to_owned(),
         severity_number,
         body: log.get("body")?.as_str()?.to_owned(),
@@ -83,7 +85,7 @@ fn severity(level: Option<&str>, number: Option<i64>) -> (&'static str, i16) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spans::tests::{item, outcomes};
+    use crate::spans::tests::{item, outcomes, recorded, recorded_fact};
 
     #[test]
     fn severities() {
@@ -125,8 +127,57 @@ mod tests {
 
     #[test]
     fn a_wrong_count_invalidates_the_container() {
-        let fact = logs(&item(r#"{"type":"log","item_count":3}"#, r#"{"items":[]}"#));
-        assert_eq!(outcomes(&fact)[0], (3, Some("invalid_log".to_owned()), 23, 3));
-        assert_eq!(fact.rows, Rows::None);
+        for (count, quantity) in [(3, 3), (0, 1)] {
+            let fact = logs(&item(&format!(r#"{{"type":"log","item_count":{count}}}"#), r#"{"items":[]}"#));
+            let reason = Some("invalid_log".to_owned());
+            assert_eq!(outcomes(&fact), [(3, reason.clone(), 23, quantity), (3, reason, 24, 12)], "{count}");
+            assert_eq!(fact.rows, Rows::None);
+        }
+    }
+
+    #[test]
+    fn a_log_over_its_limit_is_refused_alone() {
+        let payload = format!(r#"{{"items":[{{"timestamp":1,"body":"a"}},{{"timestamp":1,"body":"{}"}}]}}"#, "x".repeat(LOG_BYTES_MAX));
+        let fact = logs(&item(r#"{"type":"log","item_count":2}"#, &payload));
+        let counted: Vec<_> = outcomes(&fact).into_iter().map(|(outcome, _, category, quantity)| (outcome, category, quantity)).collect();
+        let large = LOG_BYTES_MAX as i64 + 25;
+        assert_eq!(counted, [(3, 23, 1), (3, 24, large), (0, 23, 1), (0, 24, payload.len() as i64 - large)]);
+    }
+
+    #[test]
+    fn ids_of_spans() {
+        let check = |members: &str, want: Option<&str>| {
+            let fact = logs(&item(r#"{"type":"log","item_count":1}"#, &format!(r#"{{"items":[{{"timestamp":1,"body":"b",{members}}}]}}"#)));
+            let Rows::Logs { logs, .. } = &fact.rows else { panic!("{fact:?}") };
+            assert_eq!((logs[0].span_id.as_deref(), logs[0].trace_id), (want, None), "{members}");
+        };
+        let attribute = r#""attributes":{"sentry.trace.parent_span_id":{"value":"ad43e76f22fb266f","type":"string"}}"#;
+        check(r#""span_id":"88BDFCCF0570c70c""#, Some("88bdfccf0570c70c"));
+        check(&format!(r#""span_id":"",{attribute}"#), Some("ad43e76f22fb266f"));
+        check(r#""span_id":"0000000000000000","trace_id":"00000000000000000000000000000000""#, None);
+    }
+
+    /// Every recorded envelope with logs: how many rows, their levels, environment and release; all of them accepted.
+    #[test]
+    fn what_sdks_sent() {
+        let check = |name: &str, count: usize, severities: &str, environment: &str, release: &str| {
+            let bytes = recorded(name).into_iter().find(|item| item.header.item_type.name() == "log").unwrap().payload.len();
+            let fact = recorded_fact(name, "log");
+            assert_eq!(outcomes(&fact), [(0, None, 23, count as i64), (0, None, 24, bytes as i64)], "{name}");
+            let Rows::Logs { logs, item } = &fact.rows else { panic!("{fact:?}") };
+            assert_eq!((logs.len(), item.quantity), (count, count as i64), "{name}");
+            let got: std::collections::BTreeSet<&str> = logs.iter().map(|row| row.severity.as_str()).collect();
+            assert_eq!(got.into_iter().collect::<Vec<_>>().join(" "), severities, "{name}");
+            for row in logs {
+                assert_eq!((row.environment.as_deref(), row.release.as_deref()), (Some(environment), Some(release)), "{name}");
+                assert!(row.trace_id.is_some() && !row.body.is_empty(), "{name}: {row:?}");
+            }
+        };
+        check("browser_log_batch7", 7, "debug error fatal info trace warn", "production", "web-shop@3.1.0");
+        check("go_log_batch6", 6, "debug error fatal info trace warn", "production", "stock-api@1.9.0");
+        check("java_log_batch8", 8, "debug error fatal info trace warn", "production", "order-service@2.7.1+build.48");
+        check("node_log_batch15", 15, "info", "production", "web-bff@5.0.2");
+        check("py_log_batch41", 41, "error info warn", "production", "shop-api@2.4.1+build.77");
+        check("rust_log", 1, "info", "prod", "indexer@0.9.0");
     }
 }

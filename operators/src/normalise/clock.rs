@@ -10,7 +10,7 @@ const DRIFT_US_MIN: i64 = 55 * 60 * 1_000_000;
 /// An event may lie this far in the future.
 const FUTURE_US_MAX: i64 = 60 * 1_000_000;
 /// The last microsecond that a number of seconds holds exactly, in the year 2255; a later time is no time.
-const TIME_US_MAX: i64 = 1 << 53;
+pub const TIME_US_MAX: i64 = 1 << 53;
 
 /// By how much all times of an event are moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,15 @@
 //! Attributes by type: those of containers say their type, those of JSON objects show it.
 
+use std::collections::BTreeSet;
+
 use weir_protocol::json::{Json, Object};
 
+use crate::decode::Item;
+use crate::normalise::user::AUTO;
 use crate::rows::Attributes;
+
+/// Attributes that hold the address of a client.
+const ADDRESSES: [&str; 3] = ["client.address", "user.ip_address", "user.ip"];
 
 impl Attributes {
     /// Adds a value under the type that it has; null is left out.
@@ -19,6 +26,19 @@ impl Attributes {
         }
     }
 
+    /// Puts the client's address where the SDK wrote `{{auto}}`. Where it is not known, or the SDK asked that it be never
+    /// filled in, the attribute goes (`spec/ingest.md` section 3.5).
+    pub(crate) fn resolve_address(&mut self, item: &Item, container: &Json<'_>) {
+        let never = container.str_at(&["ingest_settings", "infer_ip"]) == Some("never");
+        let client = item.context.client_ip.filter(|_| !never).map(|ip| ip.to_string());
+        self.text.retain_mut(|(key, value)| {
+            if !ADDRESSES.contains(&key.as_str()) || value.trim() != AUTO {
+                return true;
+            }
+            client.as_ref().map(|ip| value.clone_from(ip)).is_some()
+        });
+    }
+
     /// A text attribute.
     pub(crate) fn text(&self, key: &str) -> Option<&str> {
         self.text.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str()).filter(|v| !v.is_empty())
@@ -30,9 +50,16 @@ impl Attributes {
         number.or_else(|| self.integer.iter().find(|(k, _)| k == key).map(|(_, v)| *v as f64))
     }
 
-    /// Whether there is an attribute of this name, whatever its type.
-    pub(crate) fn has(&self, key: &str) -> bool {
-        self.text(key).is_some() || self.float(key).is_some() || self.boolean.iter().any(|(k, _)| k == key)
+    /// Adds the values whose keys are not there yet under any type, since a map has no key twice.
+    pub(crate) fn add_absent<'j, 'a: 'j>(&mut self, given: impl Iterator<Item = (&'j str, &'j Json<'a>)>) {
+        let (text, number) = (self.text.iter().map(|(key, _)| key), self.number.iter().map(|(key, _)| key));
+        let (integer, boolean) = (self.integer.iter().map(|(key, _)| key), self.boolean.iter().map(|(key, _)| key));
+        let mut keys: BTreeSet<String> = text.chain(number).chain(integer).chain(boolean).cloned().collect();
+        for (key, value) in given {
+            if keys.insert(key.to_owned()) {
+                self.add(key, value);
+            }
+        }
     }
 
     /// A whole number, given as such or as text.
@@ -40,6 +67,12 @@ impl Attributes {
         let number = self.integer.iter().find(|(k, _)| k == key).map(|(_, v)| *v);
         number.or_else(|| self.text(key)?.parse().ok())
     }
+}
+
+/// The platform that an element states, else the one in its SDK's name (`sentry.javascript.browser`).
+pub(crate) fn platform(attributes: &Attributes) -> Option<String> {
+    let of_sdk = || attributes.text("sentry.sdk.name")?.strip_prefix("sentry.")?.split('.').next();
+    attributes.text("sentry.platform").or_else(of_sdk).map(str::to_owned)
 }
 
 /// The attributes of a JSON object, each by the type of its value.

@@ -12,7 +12,8 @@ use crate::rows::SpanRow;
 pub(super) fn span(item: &Item, span: &Json<'_>) -> Option<SpanRow> {
     let start_us = time_us(span.get("start_timestamp")?)?;
     let end_us = super::end_us(start_us, time_us(span.get("timestamp")?)?)?;
-    let attributes = json_attributes(span.get("data").and_then(Json::as_object));
+    let mut attributes = json_attributes(span.get("data").and_then(Json::as_object));
+    attributes.resolve_address(item, span);
     let text = |key: &str| attributes.text(key).map(str::to_owned);
     let op = owned(span.get("op")).or_else(|| text("sentry.op")).unwrap_or_else(|| "default".to_owned());
     let user = user_tag(&attributes);

@@ -52,13 +52,18 @@ fn counted(item: &Item, outcome: Outcome, reason: Option<&str>, quantity: u64) -
 }
 
 /// A trace id that is not all zeros.
-fn trace_id(value: Option<&Json<'_>>) -> Option<[u8; 16]> {
+pub(crate) fn trace_id(value: Option<&Json<'_>>) -> Option<[u8; 16]> {
     parse_hex16(value?.as_str()?).filter(|id| *id != [0; 16])
 }
 
 /// A span id that is not all zeros, in lower case.
 fn span_id(value: Option<&Json<'_>>) -> Option<String> {
-    parse_hex8(value?.as_str()?).filter(|id| *id != 0).map(|id| format!("{id:016x}"))
+    span_id_of(value?.as_str()?)
+}
+
+/// A span id out of its text.
+pub(crate) fn span_id_of(text: &str) -> Option<String> {
+    parse_hex8(text).filter(|id| *id != 0).map(|id| format!("{id:016x}"))
 }
 
 /// The category of an operation: what stands before its first dot.

@@ -41,6 +41,20 @@ fn items(envelope: Envelope, sample_rate: Option<f64>) -> Vec<Item> {
     envelope.items.into_iter().enumerate().map(item).collect()
 }
 
+/// The items of a recorded envelope.
+pub(crate) fn recorded(name: &str) -> Vec<Item> {
+    let path = format!("{}/../tests/corpus/envelopes/{name}.envelope", env!("CARGO_MANIFEST_DIR"));
+    #[allow(clippy::disallowed_methods, reason = "a test reads what SDKs sent from a file")]
+    let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+    items(Envelope::parse(&Bytes::from(bytes)).unwrap(), None)
+}
+
+/// The fact of the first recorded item of this type.
+pub(crate) fn recorded_fact(name: &str, item_type: &str) -> Fact {
+    let item = recorded(name).into_iter().find(|item| item.header.item_type.name() == item_type).unwrap();
+    crate::interpret::interpret(&item, &Rules::default())
+}
+
 /// Outcome, reason, category and quantity of each.
 pub(crate) fn outcomes(fact: &Fact) -> Vec<(i16, Option<String>, i16, i64)> {
     fact.outcomes.iter().map(|o| (o.outcome, o.reason.clone(), o.category, o.quantity)).collect()
@@ -140,11 +154,7 @@ fn a_container_is_read_span_by_span() {
 #[test]
 fn what_sdks_sent() {
     let check = |name: &str, want: usize, segments: &[&str]| {
-        let path = format!("{}/../tests/corpus/envelopes/{name}.envelope", env!("CARGO_MANIFEST_DIR"));
-        #[allow(clippy::disallowed_methods, reason = "a test reads what SDKs sent from a file")]
-        let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
-        let facts: Vec<Fact> =
-            items(Envelope::parse(&Bytes::from(bytes)).unwrap(), None).iter().map(|item| crate::interpret::interpret(item, &Rules::default())).collect();
+        let facts: Vec<Fact> = recorded(name).iter().map(|item| crate::interpret::interpret(item, &Rules::default())).collect();
         let rows: Vec<&SpanRow> = facts.iter().flat_map(spans_of).collect();
         let names: Vec<&str> = rows.iter().filter(|r| r.is_segment).map(|r| r.transaction_name.as_str()).collect();
         assert_eq!((rows.len(), names.as_slice()), (want, segments), "{name}");
@@ -156,6 +166,134 @@ fn what_sdks_sent() {
     check("java_transaction_spans", 5, &["POST /orders"]);
     check("browser10_span_standalone_lcp", 1, &["/checkout"]);
     check("browser_span_v2_pageload", 20, &["Pageload"]);
+    check("py_span_v2_stream", 13, &["POST /api/checkout"]);
+    check("py_transaction_flask_ok", 1, &["ok"]);
+    check("py_profile_plus_transaction", 1, &["tasks.rebuild_index"]);
+    check("go_transaction", 4, &["ReindexJob"]);
+    check("go_transaction_http", 2, &["POST /items/{id}"]);
+    check("browser_transaction_pageload_static", 19, &["/checkout"]);
+    check("browser10_transaction_profile", 22, &["/checkout"]);
+}
+
+/// The segment of each: operation, status, HTTP status, user, platform, release.
+#[test]
+fn segments_that_sdks_sent() {
+    let check = |name: &str, item_type: &str, want: &str| {
+        let fact = recorded_fact(name, item_type);
+        let segment = spans_of(&fact).iter().find(|row| row.is_segment).unwrap();
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let http_status = segment.http_status.map(|status| status.to_string()).unwrap_or_default();
+        let got = [&segment.op, &segment.status, &http_status, &text(&segment.user), &text(&segment.platform), &text(&segment.release)];
+        assert_eq!(got.map(String::as_str).join("|"), want, "{name}");
+        let keys: std::collections::BTreeSet<&str> = segment.attributes.text.iter().map(|(key, _)| key.as_str()).collect();
+        assert_eq!(keys.len(), segment.attributes.text.len(), "{name}: a map has no key twice");
+    };
+    check("py_transaction_flask_ok", "transaction", "http.server|ok|200|ip:127.0.0.1|python|shop-api@2.4.1+build.77");
+    check("java_transaction_spans", "transaction", "http.server|internal_error|||java|order-service@2.7.1+build.48");
+    check("go_transaction_http", "transaction", "http.server|ok|200|ip:127.0.0.1|go|stock-api@1.9.0");
+    check("py_span_v2_stream", "span", "http.server|ok||id:8812|python|shop-api@2.4.1+build.77");
+    check("browser_span_v2_pageload", "span", "pageload|ok|||javascript|web-shop@3.1.0");
+    check("browser10_span_standalone_lcp", "span", "ui.webvital.lcp|unknown||||web-shop@3.1.0");
+}
+
+#[test]
+fn a_span_that_was_not_finished_ends_with_its_transaction() {
+    let fact = recorded_fact("java_transaction_spans", "transaction");
+    let rows = spans_of(&fact);
+    let ends = rows.iter().skip(1).filter(|row| row.end_us == rows[0].end_us).count();
+    assert_eq!((rows.len(), ends), (5, 1));
+    assert_eq!(outcomes(&fact), [(0, None, 2, 1), (0, None, 9, 1), (0, None, 12, 5), (0, None, 16, 5)]);
+}
+
+#[test]
+fn times_of_a_transaction() {
+    let received_us = 1_795_330_000_000_000;
+    let child = r#""spans":[{"trace_id":"5b8efff798038103d269b633813fc60c","span_id":"aaaaaaaaaaaaaaaa","start_timestamp":CHILD,"timestamp":null}]"#;
+    let check = |times: &str, child_start: &str, want: &[(i64, i64)]| {
+        let fact = transaction(&item(r#"{"type":"transaction"}"#, &format!("{{{times},{TRACE},{}}}", child.replace("CHILD", child_start))));
+        assert_eq!(spans_of(&fact).iter().map(|row| (row.start_us, row.end_us)).collect::<Vec<_>>(), want, "{times} {child_start}");
+        let refused = fact.outcomes.iter().all(|outcome| outcome.reason.as_deref() == Some("invalid_transaction"));
+        assert_eq!(refused, want.is_empty(), "{times} {child_start}");
+    };
+    let (start, end) = (received_us - 2_000_000, received_us - 1_000_000);
+    check(r#""start_timestamp":1795329998,"timestamp":1795329999"#, "1795329998.5", &[(start, end), (start + 500_000, end)]);
+    check(r#""start_timestamp":1795329998,"timestamp":null"#, "1795329998.5", &[(start, received_us), (start + 500_000, received_us)]);
+    check(r#""start_timestamp":1795329998"#, "1795329998.5", &[(start, received_us), (start + 500_000, received_us)]);
+    // Long past, so moved to its receipt, and the child with it.
+    check(r#""start_timestamp":1,"timestamp":2"#, "1.5", &[(received_us - 1_000_000, received_us), (received_us - 500_000, received_us)]);
+    // Far ahead, so moved back: what then lies before 1970 has no place.
+    check(r#""start_timestamp":5000000001,"timestamp":5000000002"#, "1", &[(received_us - 1_000_000, received_us), (0, received_us)]);
+    check(r#""start_timestamp":1,"timestamp":5000000000"#, "1", &[]);
+}
+
+#[test]
+fn keys_and_names_come_once() {
+    let payload = format!(
+        r#"{{"start_timestamp":1795329998,"timestamp":1795329999,{},"tags":{{"a":"tag","b":"tag"}},
+        "measurements":{{"LCP":{{"value":1}},"lcp":{{"value":2}},"a b":{{"value":3}},"fcp":{{"value":"4"}}}},
+        "spans":[{{"trace_id":"5b8efff798038103d269b633813fc60c","span_id":"aaaaaaaaaaaaaaaa","start_timestamp":1795329998,"data":{{"a":"","n":1}},"tags":{{"a":"tag","n":"tag","m":2}}}}]}}"#,
+        TRACE.replace(r#""op""#, r#""data":{"a":"","b":true},"op""#)
+    );
+    let fact = transaction(&item(r#"{"type":"transaction"}"#, &payload));
+    let [segment, child] = spans_of(&fact) else { panic!("{fact:?}") };
+    let values = |row: &SpanRow, key: &str| row.attributes.text.iter().filter(|(k, _)| k == key).map(|(_, v)| v.clone()).collect::<Vec<_>>();
+    assert_eq!((values(segment, "a"), values(segment, "b"), segment.attributes.boolean.len()), (vec![String::new()], vec![], 1));
+    assert_eq!(
+        (values(child, "a"), values(child, "n"), &child.attributes.integer),
+        (vec![String::new()], vec![], &vec![("n".to_owned(), 1), ("m".to_owned(), 2)])
+    );
+    assert_eq!(segment.measurements, [("lcp".to_owned(), 1.0)]);
+}
+
+#[test]
+fn the_address_of_the_client_is_filled_in() {
+    let span = r#"{"trace_id":"5b8efff798038103d269b633813fc60c","span_id":"aaaaaaaaaaaaaaaa","start_timestamp":1,"end_timestamp":2,
+        "attributes":{"user.ip_address":{"type":"string","value":"{{auto}}"},"other":{"type":"string","value":"{{auto}}"}}}"#;
+    let check = |settings: &str, client_ip: Option<&str>, want: Option<&str>| {
+        let mut item = item(r#"{"type":"span","item_count":1}"#, &format!(r#"{{{settings}"items":[{span}]}}"#));
+        item.context = Arc::new(Context { client_ip: client_ip.map(|ip| ip.parse().unwrap()), ..Context::clone(&item.context) });
+        let fact = spans(&item);
+        assert_eq!((spans_of(&fact)[0].user.as_deref(), spans_of(&fact)[0].attributes.text("other")), (want, Some("{{auto}}")), "{settings} {client_ip:?}");
+    };
+    check("", Some("203.0.113.9"), Some("ip:203.0.113.9"));
+    check(r#""ingest_settings":{"infer_ip":"auto"},"#, Some("203.0.113.9"), Some("ip:203.0.113.9"));
+    check(r#""ingest_settings":{"infer_ip":"never"},"#, Some("203.0.113.9"), None);
+    check("", None, None);
+}
+
+#[test]
+fn containers_that_are_refused_whole() {
+    let check = |count: u64, elements: usize, quantity: i64| {
+        let fact = spans(&item(&format!(r#"{{"type":"span","item_count":{count}}}"#), &format!(r#"{{"items":[{}]}}"#, vec!["{}"; elements].join(","))));
+        let reason = Some("invalid_span".to_owned());
+        assert_eq!(outcomes(&fact), [(3, reason.clone(), 12, quantity), (3, reason, 16, quantity)], "{count} {elements}");
+        assert_eq!((&fact.rows, fact.identity), (&Rows::None, None), "{count} {elements}");
+    };
+    check(2, 1, 2);
+    check(0, 0, 1);
+    check(1001, 1001, 1001);
+}
+
+#[test]
+fn an_element_over_its_limit_is_refused_alone() {
+    let span = |name: &str| {
+        format!(r#"{{"name":"{name}","trace_id":"5b8efff798038103d269b633813fc60c","span_id":"aaaaaaaaaaaaaaaa","start_timestamp":1,"end_timestamp":2}}"#)
+    };
+    let payload = format!(r#"{{"items":[{},{}]}}"#, span("a"), span(&"x".repeat(weir_protocol::limits::SPAN_BYTES_MAX)));
+    let fact = spans(&item(r#"{"type":"span","item_count":2}"#, &payload));
+    assert_eq!(spans_of(&fact).iter().map(|row| row.description.as_str()).collect::<Vec<_>>(), ["a"]);
+    assert_eq!(outcomes(&fact)[0], (3, Some("invalid_span".to_owned()), 12, 1));
+}
+
+/// What was refused stays refused, what was accepted is a duplicate: each element has one outcome.
+#[test]
+fn a_duplicate_keeps_what_was_refused() {
+    let span = r#"{"trace_id":"5b8efff798038103d269b633813fc60c","span_id":"aaaaaaaaaaaaaaaa","start_timestamp":1,"end_timestamp":2}"#;
+    let fact = spans(&item(r#"{"type":"span","item_count":2}"#, &format!(r#"{{"items":[{span},{{}}]}}"#))).into_duplicate();
+    let reasons: Vec<_> = outcomes(&fact).into_iter().map(|(outcome, reason, category, quantity)| (outcome, reason.unwrap(), category, quantity)).collect();
+    let row = |reason: &str, category: i16| (3, reason.to_owned(), category, 1);
+    assert_eq!(reasons, [row("invalid_span", 12), row("invalid_span", 16), row("duplicate", 12), row("duplicate", 16)]);
+    assert_eq!(fact.rows, Rows::None);
 }
 
 fn any_json() -> impl Strategy<Value = String> {

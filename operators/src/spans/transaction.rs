@@ -10,7 +10,8 @@ use crate::deduplicate::Identity;
 use crate::error::{tags, user_hash};
 use crate::fact::{Fact, Rows};
 use crate::interpret::{event_context, payload_row};
-use crate::normalise::{self, clock::time_us};
+use crate::normalise;
+use crate::normalise::clock::{TIME_US_MAX, time_us};
 use crate::rows::{OutcomeRow, Pairs, SpanRow};
 
 /// The name of a transaction that has none.
@@ -26,6 +27,10 @@ pub fn transaction(item: &Item) -> Fact {
     let context = event_context(item);
     normalised(&mut json, item);
     let spans = rows(item, &json, context.event_id);
+    // A start that has no place on the server's clock is found out only now.
+    if spans.is_empty() {
+        return refused(item, "invalid_transaction", children);
+    }
     let payload = payload_row(item, context.event_id, "transaction", &json);
     let mut outcomes: Vec<OutcomeRow> =
         [Category::Transaction, Category::TransactionIndexed].map(|category| item.context.outcome(Outcome::Accepted, None, category, 1)).into();
@@ -48,7 +53,7 @@ fn refused(item: &Item, reason: &str, children: usize) -> Fact {
 fn is_valid(json: &Json<'_>, item: &Item) -> bool {
     let received_us = item.context.common.received_ms * 1000;
     let Some(start) = json.get("start_timestamp").and_then(time_us) else { return false };
-    let end = json.get("timestamp").map_or(Some(received_us), time_us);
+    let end = given(json, "timestamp").map_or(Some(received_us), time_us);
     let trace = json.at(&["contexts", "trace"]);
     let has_trace = trace.is_some_and(|trace| owned(trace.get("trace_id")).is_some() && span_id(trace.get("span_id")).is_some());
     let spans = json.get("spans").and_then(Json::as_array).unwrap_or_default();
@@ -58,13 +63,20 @@ fn is_valid(json: &Json<'_>, item: &Item) -> bool {
 fn is_valid_span(span: &Json<'_>) -> bool {
     let Some(start) = span.get("start_timestamp").and_then(time_us) else { return false };
     let ids = owned(span.get("trace_id")).is_some() && span_id(span.get("span_id")).is_some();
-    ids && span.get("timestamp").is_none_or(|end| time_us(end).is_some_and(|end| end_us(start, end).is_some()))
+    ids && given(span, "timestamp").is_none_or(|end| time_us(end).is_some_and(|end| end_us(start, end).is_some()))
 }
 
-/// Normalises what a transaction shares with other events, and moves its spans along with its own times.
+/// A member that is there and not null.
+fn given<'j, 'a>(json: &'j Json<'a>, key: &str) -> Option<&'j Json<'a>> {
+    json.get(key).filter(|value| !value.is_null())
+}
+
+/// Normalises what a transaction shares with other events, and moves its spans along with its start. (The end does not tell
+/// the shift: where it is missing it is the receipt, by the server's clock.)
 fn normalised(json: &mut Json<'_>, item: &Item) {
     let context = event_context(item);
-    let given_us = json.get("timestamp").and_then(time_us);
+    let start_us = |json: &Json<'_>| json.get("start_timestamp").and_then(time_us);
+    let given_us = start_us(json);
     let Some(object) = json.as_object_mut() else { return };
     let (spans, measurements) = (object.remove("spans"), object.remove("measurements"));
     object.insert("type", Json::text("transaction"));
@@ -72,7 +84,7 @@ fn normalised(json: &mut Json<'_>, item: &Item) {
         object.insert("transaction", Json::text(UNLABELED));
     }
     normalise::event(json, &context);
-    let moved_us = json.get("timestamp").and_then(time_us).zip(given_us).map_or(0, |(now, given)| now - given);
+    let moved_us = start_us(json).zip(given_us).map_or(0, |(now, given)| now - given);
     let Some(object) = json.as_object_mut() else { return };
     if let Some(mut spans) = spans {
         spans.as_array_mut().into_iter().flatten().for_each(|span| move_times(span, moved_us));
@@ -93,7 +105,7 @@ fn move_times(span: &mut Json<'_>, by_us: i64) {
     let Some(span) = span.as_object_mut().filter(|_| by_us != 0) else { return };
     for key in ["start_timestamp", "timestamp"] {
         if let Some(us) = span.get(key).and_then(time_us) {
-            span.insert(key, normalise::clock::seconds(us + by_us));
+            span.insert(key, normalise::clock::seconds(us.saturating_add(by_us).clamp(0, TIME_US_MAX)));
         }
     }
 }
@@ -115,11 +127,8 @@ fn segment(item: &Item, json: &Json<'_>, event_id: EventId) -> Option<SpanRow> {
     let end_us = json.get("timestamp").and_then(time_us)?;
     let start_us = json.get("start_timestamp").and_then(time_us)?;
     let mut attributes = json_attributes(trace.get("data").and_then(Json::as_object));
-    for (key, value) in tags::tags(json) {
-        if !attributes.has(&key) {
-            attributes.text.push((key, value));
-        }
-    }
+    let tags: Vec<(String, Json<'_>)> = tags::tags(json).into_iter().map(|(key, value)| (key, Json::text(value))).collect();
+    attributes.add_absent(tags.iter().map(|(key, value)| (key.as_str(), value)));
     let op = owned(trace.get("op")).unwrap_or_else(|| "default".to_owned());
     let user = owned(json.at(&["user", "sentry_user"]));
     let client_rate = trace.get("client_sample_rate").and_then(Json::as_f64).or(item.context.sample_rate).unwrap_or(1.0);
@@ -151,11 +160,7 @@ fn child(item: &Item, span: &Json<'_>, segment: &SpanRow) -> Option<SpanRow> {
     let start_us = span.get("start_timestamp").and_then(time_us)?;
     let end_us = span.get("timestamp").and_then(time_us).unwrap_or(segment.end_us).max(start_us);
     let mut attributes = json_attributes(span.get("data").and_then(Json::as_object));
-    for (key, value) in span.get("tags").and_then(Json::as_object).into_iter().flat_map(Object::iter) {
-        if !attributes.has(key) {
-            attributes.add(key, value);
-        }
-    }
+    attributes.add_absent(span.get("tags").and_then(Json::as_object).into_iter().flat_map(Object::iter));
     let op = owned(span.get("op")).unwrap_or_else(|| "default".to_owned());
     let mut row = blank(item, super::trace_id(span.get("trace_id")).unwrap_or(segment.trace_id), span_id(span.get("span_id"))?, start_us, end_us);
     row.parent_span_id = span_id(span.get("parent_span_id"));
@@ -179,11 +184,20 @@ fn child(item: &Item, span: &Json<'_>, segment: &SpanRow) -> Option<SpanRow> {
     Some(row)
 }
 
-/// The finite values of `{"lcp": {"value": 248, "unit": "millisecond"}}`.
+/// The values of `{"lcp": {"value": 248, "unit": "millisecond"}}`; a name that is none is left out (`spec/ingest.md` section 3.2).
 pub(super) fn measurements(given: Option<&Json<'_>>) -> Pairs<f64> {
     let all = given.and_then(Json::as_object);
-    let value = |(name, measurement): (&str, &Json<'_>)| Some((name.trim().to_ascii_lowercase(), measurement.get("value")?.as_f64()?));
-    all.into_iter().flat_map(Object::iter).filter_map(value).collect()
+    let value = |(name, measurement): (&str, &Json<'_>)| Some((measurement_name(name)?, measurement.get("value")?.as_f64()?));
+    let mut pairs: Pairs<f64> = all.into_iter().flat_map(Object::iter).filter_map(value).collect();
+    // A map has no key twice; of names that differ in case alone the first stands.
+    pairs.sort_by(|a, b| a.0.cmp(&b.0));
+    pairs.dedup_by(|later, first| later.0 == first.0);
+    pairs
+}
+
+fn measurement_name(name: &str) -> Option<String> {
+    let name = name.trim().to_ascii_lowercase();
+    (!name.is_empty() && name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'.' || c == b'_')).then_some(name)
 }
 
 /// Sets each span's exclusive time: its own duration less what its direct children cover of it.
