@@ -26,10 +26,6 @@ mod sources;
 
 /// The running program.
 pub struct Weir {
-    /// The projects at the start.
-    pub projects: Vec<ProjectRow>,
-    /// The token of the administrator, made at the first start only.
-    pub first_token: Option<String>,
     catalog: Catalog,
     journal: Journal,
     graph: Graph,
@@ -51,8 +47,9 @@ pub fn now_ms() -> u64 {
 }
 
 impl Weir {
-    /// Starts everything; when it returns, requests are answered.
-    pub async fn start(config: &Config) -> anyhow::Result<Self> {
+    /// Starts everything; when it returns, requests are answered. `announce` is given the projects and, at the first start, the
+    /// administrator's token just before the doors open: whoever is answered can also read where to send.
+    pub async fn start(config: &Config, announce: impl FnOnce(&[ProjectRow], Option<&str>)) -> anyhow::Result<Self> {
         let data = DataDir::at(&config.data)?;
         data.create()?;
         let lock = data.lock()?;
@@ -87,12 +84,13 @@ impl Weir {
                 ..EngineOptions::default()
             },
         );
+        announce(&projects, first_token.as_deref());
         let doors = vec![
             tokio::spawn(serve_http(http, router, until_stopped(stopped.clone()))),
             tokio::spawn(serve_flight(flight, engine, sources::Tokens(catalog.clone()), until_stopped(stopped))),
         ];
         let projects_task = tokio::spawn(journal_projects(catalog.clone(), journal.clone(), graph.known_projects()));
-        Ok(Self { projects, first_token, catalog, journal, graph, stop_doors, doors, projects_task, _lock: lock })
+        Ok(Self { catalog, journal, graph, stop_doors, doors, projects_task, _lock: lock })
     }
 
     /// Resolves when the graph has failed for good.
