@@ -91,6 +91,9 @@ impl Catalog {
     pub async fn commit(&self, lake: &Lake, commit: &Commit) -> Result<Committed, CatalogError> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         check_fence(&mut transaction, commit).await?;
+        if let Some(snapshot_id) = committed_before(&mut transaction, commit).await? {
+            return Ok(Committed { snapshot_id });
+        }
         let snapshot_id = insert_snapshot(&mut transaction, lake, commit).await?;
         for (partition, offset) in &commit.offsets {
             sqlx::query(
@@ -121,6 +124,25 @@ async fn check_fence(connection: &mut SqliteConnection, commit: &Commit) -> Resu
         }
     }
     Ok(())
+}
+
+/// The snapshot of the same commit, where it was made already: a disk may fail after a transaction is durable and before its
+/// success is told, and then the commit is tried again.
+async fn committed_before(connection: &mut SqliteConnection, commit: &Commit) -> Result<Option<i64>, CatalogError> {
+    let mut found = None;
+    for (partition, offset) in &commit.offsets {
+        let row: Option<i64> = sqlx::query_scalar("SELECT snapshot_id FROM weir_commit WHERE partition_id = $1 AND next_offset = $2 AND tick_ms = $3")
+            .bind(i64::from(*partition))
+            .bind(*offset as i64)
+            .bind(commit.tick_ms as i64)
+            .fetch_optional(&mut *connection)
+            .await?;
+        match row {
+            Some(snapshot_id) => found = Some(snapshot_id),
+            None => return Ok(None),
+        }
+    }
+    Ok(found)
 }
 
 /// Registers the files as one snapshot; without files the newest snapshot stands.
@@ -308,7 +330,9 @@ mod tests {
             projects: vec![(1, "{}".to_owned())],
         };
         catalog.commit(&lake, &commit(5, vec![file("a", ("error", "info"))], "first")).await.unwrap();
-        catalog.commit(&lake, &commit(8, vec![file("b", ("debug", "fatal"))], "second")).await.unwrap();
+        let second = catalog.commit(&lake, &commit(8, vec![file("b", ("debug", "fatal"))], "second")).await.unwrap();
+        let again = catalog.commit(&lake, &commit(8, vec![file("b", ("debug", "fatal"))], "second")).await.unwrap();
+        assert_eq!(again, second, "the same commit tried again registers nothing twice");
         let restored = catalog.restore().await.unwrap();
         assert_eq!((restored.offsets, restored.tick_ms, restored.issues), ([(0, 8)].into(), 7, vec![issue("second")]));
         assert_eq!(restored.hashes.len(), 1);
