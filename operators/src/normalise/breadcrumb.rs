@@ -13,7 +13,7 @@ pub fn normalise(event: &mut Object<'_>, shift: Shift) {
                 crumb.insert(key, Json::text(default));
             }
         }
-        let Some(given) = crumb.get_mut("timestamp") else { continue };
+        let Some(given) = crumb.get_mut("timestamp").filter(|given| !given.is_null()) else { continue };
         match shift.moved(given) {
             Some(moved) => *given = moved,
             None => drop(crumb.remove("timestamp")),

@@ -46,6 +46,8 @@ pub fn normalise<'a>(event: &mut Object<'a>, event_id: EventId, notes: &mut Note
         }
     }
     if contexts.get("trace").is_none() {
+        let path = Path::Root.key("contexts");
+        notes.forget_below(path.key("trace"));
         contexts.insert("trace", Json::Object([("type", Json::text("trace"))].into_iter().collect()));
     }
     if let Some(Json::Object(trace)) = contexts.get_mut("trace") {
@@ -60,7 +62,7 @@ fn name(object: &mut Object<'_>, kind: &'static str) {
     let text = |key| object.get(key).and_then(Json::as_str);
     match (text("name"), text("version")) {
         (Some(name), Some(version)) if !version.is_empty() => object.insert(kind, Json::text(format!("{name} {version}"))),
-        (Some(name), _) => object.insert(kind, Json::text(name.to_owned())),
+        (Some(name), _) if kind != "runtime" => object.insert(kind, Json::text(name.to_owned())),
         _ => drop(object.remove(kind)),
     }
 }

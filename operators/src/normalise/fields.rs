@@ -160,7 +160,7 @@ static TRANSACTION_CHANGE: Field = object(
 /// A user. What is no field of it is gathered into `data` before.
 pub static USER: Struct = Struct {
     name: "user",
-    other: Other::Kept,
+    other: Other::KeptWithNull,
     fields: &[
         primitive("id").max(128, 0),
         text("email").max(75, 0),
@@ -257,12 +257,11 @@ static MECHANISM_META: Struct = Struct {
     name: "mechanismmeta",
     other: Other::Dropped,
     fields: &[
-        object("errno", &Struct { name: "cerror", other: Other::Dropped, fields: &[signed("number"), text("name").skipped()] }).skipped(),
+        object("errno", &Struct { name: "cerror", other: Other::Dropped, fields: &[signed("number"), text("name").skipped()] }),
         object(
             "signal",
             &Struct { name: "posixsignal", other: Other::Dropped, fields: &[signed("number"), signed("code"), text("name").skipped(), text("code_name").skipped()] },
-        )
-        .skipped(),
+        ),
         object(
             "mach_exception",
             &Struct {
@@ -270,9 +269,8 @@ static MECHANISM_META: Struct = Struct {
                 other: Other::Dropped,
                 fields: &[signed("exception"), unsigned("code"), unsigned("subcode"), text("name").skipped()],
             },
-        )
-        .skipped(),
-        object("ns_error", &Struct { name: "nserror", other: Other::Dropped, fields: &[signed("code"), text("domain").skipped()] }).skipped(),
+        ),
+        object("ns_error", &Struct { name: "nserror", other: Other::Dropped, fields: &[signed("code"), text("domain").skipped()] }),
     ],
 };
 
@@ -289,7 +287,7 @@ pub static STACKTRACE: Struct = Struct {
     ],
 };
 
-static REGISTER: Field = address("");
+static REGISTER: Field = Field::new("", Kind::Register);
 
 static FRAME: Field = object(
     "",
@@ -311,7 +309,7 @@ static FRAME: Field = object(
             text("context_line"),
             list("post_context", &TEXT).skipped(),
             boolean("in_app"),
-            Field::new("vars", Kind::Vars).bag(2048, 5).skipped(),
+            Field::new("vars", Kind::Vars).bag(2048, 5),
             object("data", &FRAME_DATA).skipped(),
             address("instruction_addr"),
             text("addr_mode").skipped(),
@@ -365,7 +363,7 @@ static THREAD: Field = object(
             boolean("current"),
             boolean("main"),
             text("state").skipped(),
-            Field::new("held_locks", Kind::Map(&HELD_LOCK)).skipped(),
+            Field::new("held_locks", Kind::Map(&HELD_LOCK)),
         ],
     },
 );
@@ -419,7 +417,7 @@ static SETTINGS: Struct =
     Struct { name: "clientsdksettings", other: Other::Dropped, fields: &[Field::new("infer_ip", Kind::Special(super::user::read_infer_ip))] };
 static INGEST_PATH: Field =
     object("", &Struct { name: "relayinfo", other: Other::Dropped, fields: &[text("version").max(256, 20), text("public_key").max(256, 20)] });
-static ERROR: Field = object("", &Struct { name: "eventprocessingerror", other: Other::Kept, fields: &[text("type"), text("name")] });
+static ERROR: Field = object("", &Struct { name: "eventprocessingerror", other: Other::Dropped, fields: &[text("type").required(), text("name"), any("value")] });
 
 static CSP: Struct = Struct {
     name: "csp",
@@ -483,13 +481,13 @@ static SPAN: Field = object(
             Field::new("status", Kind::Status),
             text("description"),
             Field::new("tags", Kind::Map(&SPAN_TAG)),
-            text("origin").max(128, 0).of(Chars::Word("_.-")),
+            text("origin").max(128, 0).of(Chars::Word("_.")),
             Field::new("profile_id", Kind::EventId),
-            bag("data"),
+            object("data", &SPAN_DATA),
             list("links", &SPAN_LINK),
             Field::new("sentry_tags", Kind::Map(&TEXT)),
             time("received"),
-            Field::new("measurements", Kind::Map(&MEASUREMENT)),
+            Field::new("measurements", Kind::Map(&MEASUREMENT)).skipped(),
             text("platform").skipped(),
             boolean("was_transaction"),
             text("kind"),
@@ -498,12 +496,13 @@ static SPAN: Field = object(
     },
 );
 
+static SPAN_DATA: Struct = Struct { name: "spandata", other: Other::KeptWithNull, fields: &[] };
 static SPAN_TAG: Field = Field::new("", Kind::Special(request::read_text_or_json));
 static SPAN_LINK: Field = object(
     "",
     &Struct {
         name: "spanlink",
-        other: Other::Dropped,
+        other: Other::Kept,
         fields: &[
             Field::new("trace_id", Kind::TraceId).required(),
             Field::new("span_id", Kind::SpanId).required(),
@@ -542,7 +541,9 @@ const fn of_context(fields: &'static [Field]) -> Struct {
     Struct { name: "an object", other: Other::Kept, fields }
 }
 
-static OTHER: Struct = of_context(&[]);
+/// A field that is counted in Relay's limits, whatever its name.
+const UNNAMED: Field = any("");
+static OTHER: Struct = Struct { name: "an object", other: Other::KeptWithNull, fields: &[] };
 
 static TRACE: Struct = of_context(&[
     Field::new("trace_id", Kind::TraceId).required(),
@@ -552,9 +553,9 @@ static TRACE: Struct = of_context(&[
     Field::new("status", Kind::Status),
     number("exclusive_time"),
     number("client_sample_rate"),
-    text("origin").max(128, 0).of(Chars::Word("_.-")),
+    text("origin").max(128, 0).of(Chars::Word("_.")),
     boolean("sampled"),
-    bag("data"),
+    object("data", &SPAN_DATA),
     list("links", &SPAN_LINK),
 ]);
 
@@ -637,6 +638,7 @@ static GPU: Struct = of_context(&[
     text("vendor_id"),
     text("vendor_name"),
     unsigned("memory_size"),
+    UNNAMED,
     text("api_type"),
     boolean("multi_threaded_rendering"),
     text("npot_support"),
@@ -692,6 +694,7 @@ static MEMORY: Struct = of_context(&[
     boolean("compacted"),
     boolean("concurrent"),
     list("pause_durations", &PAUSE),
+    UNNAMED,
 ]);
 static PAUSE: Field = unsigned("");
 

@@ -52,21 +52,21 @@ pub fn read<'a>(value: &mut Json<'a>, path: Path<'_>, notes: &mut Notes<'a>) {
     };
     let unit = match given.remove("unit") {
         None | Some(Json::Null) => None,
-        Some(Json::String(text)) => match unit(&text) {
-            Some(unit) => Some(unit),
+        Some(Json::String(text)) => Some(match unit(&text) {
+            Some(unit) => Json::text(unit),
             None => {
                 notes.refused(path.key("unit"), Json::String(text));
-                None
+                Json::Null
             }
-        },
+        }),
         Some(other) => {
             notes.invalid(path.key("unit"), "expected a string", other);
-            None
+            Some(Json::Null)
         }
     };
     let mut measurement: Object<'a> = [("value", number)].into_iter().collect();
     if let Some(unit) = unit {
-        measurement.insert("unit", Json::text(unit));
+        measurement.insert("unit", unit);
     }
     *value = Json::Object(measurement);
 }
@@ -80,7 +80,7 @@ fn unit(text: &str) -> Option<String> {
         "ms" => "millisecond".to_owned(),
         "s" => "second".to_owned(),
         known if UNITS.contains(&known) => lower,
-        _ if text.len() <= UNIT_CHARS_MAX && text.bytes().all(|byte| byte.is_ascii_graphic()) => text.to_owned(),
+        _ if text.len() <= UNIT_CHARS_MAX && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') => text.to_owned(),
         _ => return None,
     })
 }

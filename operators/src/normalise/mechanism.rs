@@ -6,7 +6,7 @@ use super::fields::MECHANISM;
 use super::names::{ERRNO_DARWIN, ERRNO_LINUX, ERRNO_WINDOWS, MACH_EXCEPTIONS, SIGNAL_CODES_DARWIN, SIGNALS_DARWIN, SIGNALS_LINUX};
 use super::note::Notes;
 use super::path::Path;
-use super::read;
+use super::read::{self, is_deeply_empty};
 
 /// Reads a mechanism. One without a type is of the older form, whose members are data but for those of kernels.
 pub fn read<'a>(value: &mut Json<'a>, path: Path<'_>, notes: &mut Notes<'a>) {
@@ -19,6 +19,9 @@ pub fn read<'a>(value: &mut Json<'a>, path: Path<'_>, notes: &mut Notes<'a>) {
         *mechanism = from_older(std::mem::take(mechanism));
     }
     read::object(mechanism, &MECHANISM, path, notes);
+    if mechanism.get("meta").is_some_and(is_deeply_empty) && !notes.has_below(path.key("meta")) {
+        mechanism.remove("meta");
+    }
     let link = mechanism.get_mut("help_link");
     if let Some(link) = link.filter(|link| link.as_str().is_some_and(|link| !link.starts_with("http://") && !link.starts_with("https://"))) {
         notes.invalid(path.key("help_link"), "expected http URL", link.take());

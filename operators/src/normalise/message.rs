@@ -5,14 +5,14 @@ use weir_protocol::json::{Json, Object};
 use super::fields::LOGENTRY;
 use super::note::Notes;
 use super::path::Path;
-use super::read::{self, is_empty};
+use super::read::{self, is_empty, sorted_text};
 
 /// Reads `logentry` (or `message`, its other name) as `{message?, formatted, params?}`; an empty one goes.
 pub fn read<'a>(value: &mut Json<'a>, path: Path<'_>, notes: &mut Notes<'a>) {
     let mut entry = match value.take() {
         Json::Object(entry) => entry,
         text @ Json::String(_) => [("formatted", text)].into_iter().collect(),
-        other => [("formatted", Json::text(other.to_string()))].into_iter().collect(),
+        other => [("formatted", Json::text(sorted_text(&other)))].into_iter().collect(),
     };
     if entry.iter().all(|(_, value)| value.is_null()) {
         return;
@@ -138,7 +138,7 @@ fn text_of(param: &Json<'_>) -> String {
     match param {
         Json::String(text) => text.to_string(),
         Json::Float(number) => number.to_string(),
-        other => other.to_string(),
+        other => sorted_text(other),
     }
 }
 

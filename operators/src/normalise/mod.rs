@@ -140,7 +140,7 @@ pub fn event<'a>(event: &mut Json<'a>, context: &EventContext) -> Result<(), Inv
     event.insert("type", Json::text(kind::kind(event)));
     defaults(event, is_transaction, &mut notes);
     request::normalise(event, &mut notes);
-    user_agent::normalise(event, context);
+    user_agent::normalise(event, &mut notes);
     measurement::normalise(event, duration_ms(event), &mut notes);
     contexts::normalise(event, context.event_id, &mut notes);
     mechanism::name_numbers(event);
@@ -181,6 +181,9 @@ fn defaults<'a>(event: &mut Object<'a>, is_transaction: bool, notes: &mut Notes<
         notes.original(Path::Root.key("platform"), given);
     }
     event.insert("platform", Json::text(platform));
+    if event.get_mut("extra").is_some_and(|extra| extra.is_null()) {
+        event.insert("extra", Json::Object(Object::new()));
+    }
     if event.get("time_spent").and_then(Json::as_u64).is_some_and(|ms| ms >= TIME_SPENT_MAX) {
         event.remove("time_spent");
     }
@@ -207,12 +210,15 @@ fn without_what_says_nothing(event: &mut Object<'_>, notes: &Notes<'_>) {
             if let Some(Json::Array(items)) = sdk.get_mut(key) {
                 let path = Path::Root.key("sdk");
                 sparse(items, path.key(key), notes);
+                if items.is_empty() {
+                    sdk.remove(key);
+                }
             }
         }
     }
     event.retain(|key, value| match (key, &value) {
         (_, Json::Null) => notes.has(Path::Root.key(key)),
-        ("extra", Json::Object(extra)) => !extra.is_empty(),
+        ("extra", Json::Object(extra)) => !extra.is_empty() || notes.has(Path::Root.key(key)),
         _ => true,
     });
 }
@@ -221,6 +227,6 @@ fn sparse(items: &mut Vec<Json<'_>>, path: Path<'_>, notes: &Notes<'_>) {
     let mut index = 0;
     items.retain(|item| {
         index += 1;
-        !read::is_empty(item) || notes.has(path.index(index - 1))
+        !read::is_deeply_empty(item) || notes.has(path.index(index - 1))
     });
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use weir_protocol::json::{Json, Object};
 
 use super::path::Path;
-use super::size::size;
+use super::size::json_size;
 
 /// Places of one event that are remarked on; what is wrong beyond them is changed silently.
 const NOTE_COUNT_MAX: usize = 500;
@@ -54,7 +54,7 @@ impl<'a> Notes<'a> {
 
     /// What stood at a place whose value was replaced.
     pub fn original(&mut self, path: Path<'_>, value: Json<'a>) {
-        if value.is_null() || size(&value) >= ORIGINAL_BYTES_MAX {
+        if value.is_null() || json_size(&value) >= ORIGINAL_BYTES_MAX {
             return;
         }
         if let Some(note) = self.at(path) {
@@ -106,6 +106,20 @@ impl<'a> Notes<'a> {
         for note in &mut self.0 {
             if note.path.len() >= from.len() && note.path.iter().zip(from).all(|(a, b)| a == b) {
                 note.path.splice(..from.len(), to.iter().map(|key| (*key).to_owned()));
+            }
+        }
+    }
+
+    /// A member of an object is under another key now.
+    pub fn move_member(&mut self, path: Path<'_>, from: &str, to: &str) {
+        if self.0.is_empty() {
+            return;
+        }
+        let path = path.segments();
+        for note in self.0.iter_mut().filter(|note| note.path.len() > path.len() && note.path.starts_with(&path)) {
+            let key = &mut note.path[path.len()];
+            if key == from {
+                to.clone_into(key);
             }
         }
     }

@@ -22,7 +22,8 @@ pub fn object<'a>(object: &mut Object<'a>, schema: &Struct, path: Path<'_>, note
         Some(field) => member(value, field, path.key(key), notes),
         None => match schema.other {
             Other::Dropped => false,
-            Other::Kept => true,
+            Other::Kept => !value.is_null(),
+            Other::KeptWithNull => true,
             Other::Refused => {
                 if !value.is_null() {
                     notes.error(path.key(key), "invalid_attribute", Vec::new());
@@ -57,6 +58,38 @@ pub fn member<'a>(given: &mut Json<'a>, field: &Field, path: Path<'_>, notes: &m
     !(field.skips_empty && is_empty(given))
 }
 
+/// The JSON of a value, the members of objects by their keys.
+pub fn sorted_text(value: &Json<'_>) -> String {
+    fn is_sorted(value: &Json<'_>) -> bool {
+        match value {
+            Json::Array(items) => items.iter().all(is_sorted),
+            Json::Object(object) => object.iter().map(|(key, _)| key).is_sorted() && object.iter().all(|(_, item)| is_sorted(item)),
+            _ => true,
+        }
+    }
+    fn sorted<'a>(value: &Json<'a>) -> Json<'a> {
+        match value {
+            Json::Array(items) => Json::Array(items.iter().map(sorted).collect()),
+            Json::Object(object) => {
+                let mut members: Vec<(String, Json<'a>)> = object.iter().map(|(key, item)| (key.to_owned(), sorted(item))).collect();
+                members.sort_by(|a, b| a.0.cmp(&b.0));
+                Json::Object(members.into_iter().collect())
+            }
+            _ => value.clone(),
+        }
+    }
+    if is_sorted(value) { value.to_string() } else { sorted(value).to_string() }
+}
+
+/// Whether there is nothing in a value, nor in what it holds.
+pub fn is_deeply_empty(value: &Json<'_>) -> bool {
+    match value {
+        Json::Array(items) => items.iter().all(is_deeply_empty),
+        Json::Object(object) => object.iter().all(|(_, item)| is_deeply_empty(item)),
+        _ => is_empty(value),
+    }
+}
+
 /// Whether there is nothing in a value.
 pub fn is_empty(value: &Json<'_>) -> bool {
     match value {
@@ -81,7 +114,7 @@ pub fn value<'a>(value: &mut Json<'a>, field: &Field, path: Path<'_>, notes: &mu
         }
         Kind::AnyAsText => {
             if value.as_str().is_none() {
-                *value = Json::text(value.to_string());
+                *value = Json::text(sorted_text(value));
             }
         }
         Kind::Bool if value.as_bool().is_none() => refuse(value, notes, "expected a boolean".into()),
@@ -109,7 +142,8 @@ pub fn value<'a>(value: &mut Json<'a>, field: &Field, path: Path<'_>, notes: &mu
         Kind::SpanId => hex(value, span_id_of, ("expected span id", "not a valid span id"), path, notes),
         Kind::TraceId => hex(value, trace_id_of, ("expected trace id", "not a valid trace id"), path, notes),
         Kind::Status => status(value, path, notes),
-        Kind::Address => address(value, path, notes),
+        Kind::Address => address(value, "expected address", path, notes),
+        Kind::Register => address(value, "expected register value", path, notes),
         Kind::ThreadId => match value {
             Json::Int(number) if *number < 0 => *value = Json::UInt(*number as u64),
             Json::Int(_) | Json::UInt(_) | Json::String(_) => {}
@@ -242,7 +276,7 @@ fn status<'a>(value: &mut Json<'a>, path: Path<'_>, notes: &mut Notes<'a>) {
     }
 }
 
-fn address<'a>(value: &mut Json<'a>, path: Path<'_>, notes: &mut Notes<'a>) {
+fn address<'a>(value: &mut Json<'a>, expected: &'static str, path: Path<'_>, notes: &mut Notes<'a>) {
     let number = match value {
         Json::Int(number) => *number as u64,
         Json::UInt(number) => *number,
@@ -256,7 +290,7 @@ fn address<'a>(value: &mut Json<'a>, path: Path<'_>, notes: &mut Notes<'a>) {
                 Err(error) => return notes.invalid(path, error.to_string(), value.take()),
             }
         }
-        _ => return notes.invalid(path, "expected address", value.take()),
+        _ => return notes.invalid(path, expected, value.take()),
     };
     *value = Json::text(format!("{number:#x}"));
 }

@@ -6,7 +6,7 @@ use weir_protocol::json::{Json, Object};
 
 use super::note::Notes;
 use super::path::Path;
-use super::read::{is_empty, primitive};
+use super::read::{is_empty, primitive, sorted_text};
 
 const METHOD_CHARS_MAX: usize = 32;
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -21,7 +21,8 @@ pub fn normalise<'a>(event: &mut Object<'a>, notes: &mut Notes<'a>) {
     cookie_header(request);
     body(request);
     request.retain(|key, value| match (key, &value) {
-        ("url" | "query_string" | "fragment" | "cookies" | "headers" | "env" | "data", value) => !is_empty(value) || notes.has(path.key(key)),
+        ("data", Json::String(text)) => !text.is_empty(),
+        ("url" | "query_string" | "fragment" | "cookies" | "headers" | "env", value) => !is_empty(value) || notes.has(path.key(key)),
         _ => true,
     });
     if request.is_empty() {
@@ -96,12 +97,10 @@ fn cookie_header(request: &mut Object<'_>) {
 /// A body that is JSON or a form becomes structure, and `inferred_content_type` says which it was.
 fn body(request: &mut Object<'_>) {
     let content_type = request_content_type(request);
-    let Some(data) = request.get_mut("data").filter(|data| !data.is_null()) else {
-        request.remove("inferred_content_type");
-        return;
-    };
     let mut inferred = content_type;
-    if let Some(text) = data.as_str() {
+    if let Some(data) = request.get_mut("data")
+        && let Some(text) = data.as_str()
+    {
         if let Some(parsed) = Json::parse(text.as_bytes()).ok().filter(|parsed| !parsed.is_null()) {
             inferred = Some(JSON.to_owned());
             *data = parsed.into_owned();
@@ -168,6 +167,10 @@ fn read_header<'a>(value: &mut Json<'a>, path: Path<'_>, notes: &mut Notes<'a>) 
         .into_iter()
         .filter(|value| !value.is_null())
         .filter_map(|mut value| {
+            if matches!(value, Json::Array(_) | Json::Object(_)) {
+                notes.error(path, "invalid_data", vec![("reason", Json::text("expected a primitive value"))]);
+                return None;
+            }
             primitive(&mut value, path, notes);
             match value {
                 Json::String(text) => Some(text.into_owned()),
@@ -225,7 +228,7 @@ pub fn read_query<'a>(value: &mut Json<'a>, path: Path<'_>, notes: &mut Notes<'a
 /// Reads a text; anything else becomes its JSON.
 pub fn read_text_or_json<'a>(value: &mut Json<'a>, _path: Path<'_>, _notes: &mut Notes<'a>) {
     if value.as_str().is_none() {
-        *value = Json::text(value.to_string());
+        *value = Json::text(sorted_text(value));
     }
 }
 

@@ -39,6 +39,8 @@ pub enum Kind {
     Status,
     /// An address in memory.
     Address,
+    /// The value of a register, written as an address.
+    Register,
     /// A number or a text.
     ThreadId,
     /// An address in a network.
@@ -112,8 +114,10 @@ pub struct Field {
 pub enum Other {
     /// They go.
     Dropped,
-    /// They stay.
+    /// They stay, but for those that are null.
     Kept,
+    /// They stay.
+    KeptWithNull,
     /// They become null, and are remarked on.
     Refused,
 }

@@ -22,9 +22,21 @@ pub fn flat_size(value: &Json<'_>) -> usize {
         Json::Bool(false) => 5,
         Json::Int(number) => digits(number.unsigned_abs()) + usize::from(*number < 0),
         Json::UInt(number) => digits(*number),
-        Json::Float(_) => value.to_string().len(),
+        // Without an exponent, however large it is.
+        Json::Float(number) => number.to_string().len(),
         Json::String(text) => text.len() + 2,
         Json::Array(_) | Json::Object(_) => 2,
+    }
+}
+
+/// The size of a value as JSON, with keys and what separates members.
+pub fn json_size(value: &Json<'_>) -> usize {
+    let separators = |count: usize| count.saturating_sub(1);
+    match value {
+        Json::Null => 4,
+        Json::Array(items) => 2 + separators(items.len()) + items.iter().map(json_size).sum::<usize>(),
+        Json::Object(object) => 2 + separators(object.len()) + object.iter().map(|(key, item)| key.len() + 3 + json_size(item)).sum::<usize>(),
+        _ => flat_size(value),
     }
 }
 

@@ -5,6 +5,7 @@ use weir_protocol::limits::FRAME_COUNT_MAX;
 
 use super::note::Notes;
 use super::path::Path;
+use super::read::is_empty;
 
 /// Of a longer trace this many of the outermost frames stay; the rest are the innermost ones.
 const OUTERMOST_COUNT: usize = 50;
@@ -30,13 +31,20 @@ fn holder<'a>(holder: &mut Object<'a>, path: Path<'_>, notes: &mut Notes<'a>) {
     for key in ["stacktrace", "raw_stacktrace"] {
         let frames = holder.get_mut(key).and_then(Json::as_object_mut).and_then(|stacktrace| stacktrace.get_mut("frames"));
         let Some(Json::Array(frames)) = frames else { continue };
-        frames.iter_mut().filter_map(Json::as_object_mut).for_each(frame);
-        cut(frames, path.key(key).key("frames"), notes);
+        let (path, all) = (path.key(key), frames);
+        let path = path.key("frames");
+        for (index, item) in all.iter_mut().enumerate() {
+            if let Json::Object(item) = item {
+                frame(item, path.index(index), notes);
+            }
+        }
+        let frames = all;
+        cut(frames, path, notes);
         slim(frames);
     }
 }
 
-fn frame(frame: &mut Object<'_>) {
+fn frame<'a>(frame: &mut Object<'a>, path: Path<'_>, notes: &mut Notes<'a>) {
     for key in ["function", "raw_function", "symbol"] {
         if frame.get(key).and_then(Json::as_str) == Some("?") {
             frame.remove(key);
@@ -51,21 +59,27 @@ fn frame(frame: &mut Object<'_>) {
     if has_lines && frame.get("context_line").is_none() {
         frame.insert("context_line", Json::text(""));
     }
-    paths(frame);
+    paths(frame, path, notes);
 }
 
-/// `abs_path` is filled from `filename`, and `filename` from it; a file name that is a URL becomes the URL's path.
-fn paths<'a>(frame: &mut Object<'a>) {
-    let given = frame.get("filename").or_else(|| frame.get("abs_path"));
-    let Some(Json::String(given)) = given.filter(|given| given.as_str().is_some_and(|given| !given.is_empty())) else { return };
-    let (given, path) = (given.clone(), url_path(given));
-    if frame.get("abs_path").is_none() {
-        frame.insert("abs_path", Json::String(given.clone()));
+/// A file name alone is where the file is; from that comes the name again, of a URL its path.
+fn paths<'a>(frame: &mut Object<'a>, path: Path<'_>, notes: &mut Notes<'a>) {
+    let is_given = |frame: &Object<'a>, key| frame.get(key).is_some_and(|value| !is_empty(value));
+    if !is_given(frame, "abs_path") {
+        notes.forget_below(path.key("abs_path"));
+        notes.move_member(path, "filename", "abs_path");
+        match frame.remove("filename") {
+            Some(filename) => frame.insert("abs_path", filename),
+            None => drop(frame.remove("abs_path")),
+        }
     }
-    match path {
-        Some(path) => frame.insert("filename", Json::text(path)),
-        None if frame.get("filename").is_none() => frame.insert("filename", Json::String(given)),
-        None => {}
+    if is_given(frame, "filename") {
+        return;
+    }
+    if let Some(Json::String(abs_path)) = frame.get("abs_path") {
+        let filename = url_path(abs_path).map_or_else(|| Json::String(abs_path.clone()), Json::text);
+        notes.forget_below(path.key("filename"));
+        frame.insert("filename", filename);
     }
 }
 

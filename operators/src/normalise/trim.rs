@@ -5,17 +5,21 @@ use weir_protocol::json::{Json, Object};
 use super::fields::{EVENT, context};
 use super::note::Notes;
 use super::path::Path;
+use super::read::sorted_text;
 use super::schema::{Field, Kind, Struct};
-use super::size::{EACH_BYTES, flat_size};
+use super::size::{EACH_BYTES, flat_size, size};
 
 const ELLIPSIS: &str = "...";
 /// What is remarked on a text that was cut.
 const RULE: &str = "!limit";
 /// No text field has a lower limit.
 const TEXT_CHARS_MIN: usize = 64;
-/// A context with everything below it, but for those that are never cut.
+/// A context with everything below it.
 static CONTEXT: Field = Field::new("", Kind::Bag).bag(8192, 7);
-const WHOLE_CONTEXTS: [&str; 2] = ["trace", "flags"];
+/// The type of context that keeps its fields whole, and cuts the others by what these leave.
+const TRACE: &str = "trace";
+/// The type of context that has no limit as a whole.
+const FLAGS: &str = "flags";
 
 /// The text cut to `chars_max` characters, the last three of them `...`; `None` where it fits.
 pub fn shortened(text: &str, chars_max: usize) -> Option<String> {
@@ -114,8 +118,10 @@ impl<'a> Trim<'_, 'a> {
             let schema = context(kind);
             let path = path.key(key);
             let is_free = schema.fields.is_empty();
-            if WHOLE_CONTEXTS.contains(&kind) {
+            if kind == FLAGS {
                 value.as_object_mut().into_iter().for_each(|object| self.object(object, schema, path));
+            } else if kind == TRACE {
+                value.as_object_mut().into_iter().for_each(|object| self.trace(object, schema, path));
             } else if !self.fits(value, &CONTEXT, !is_free) {
                 self.open(&CONTEXT);
                 if let Json::Object(object) = value {
@@ -124,6 +130,36 @@ impl<'a> Trim<'_, 'a> {
                 self.close(value);
             }
         }
+    }
+
+    fn trace(&mut self, trace: &mut Object<'a>, schema: &Struct, path: Path<'_>) {
+        for field in schema.fields {
+            if let Some(value) = trace.get_mut(field.name) {
+                self.inside(value, field, path.key(field.name));
+            }
+        }
+        let is_other = |key: &str| key != "type" && schema.field(key).is_none();
+        if !trace.iter().any(|(key, _)| is_other(key)) {
+            return;
+        }
+        self.open(&CONTEXT);
+        self.depth += 1;
+        schema.fields.iter().for_each(|field| self.spend(trace.get(field.name).map_or(0, size) + EACH_BYTES));
+        self.others(trace, is_other, path);
+        self.depth -= 1;
+        self.bags.pop();
+    }
+
+    /// Members that no field is for; what has no room goes.
+    fn others(&mut self, object: &mut Object<'a>, is_other: impl Fn(&str) -> bool, path: Path<'_>) {
+        let mut others: Vec<String> = object.iter().map(|(key, _)| key).filter(|key| is_other(key)).map(str::to_owned).collect();
+        others.sort();
+        for key in others {
+            if let Some(value) = object.get_mut(&key) {
+                self.free(value, path.key(&key));
+            }
+        }
+        object.retain(|key, value| !value.is_null() || self.notes.has(path.key(key)));
     }
 
     /// Whether the value stays within the limits as it is; if so, it is counted.
@@ -157,7 +193,7 @@ impl<'a> Trim<'_, 'a> {
     }
 
     fn bytes_left(&self) -> usize {
-        self.bags.last().map_or(usize::MAX, |bag| bag.bytes_left)
+        self.bags.iter().map(|bag| bag.bytes_left).min().unwrap_or(usize::MAX)
     }
 
     fn depth_left(&self) -> usize {
@@ -229,14 +265,7 @@ impl<'a> Trim<'_, 'a> {
                     None => self.spend(EACH_BYTES),
                 }
             }
-            let mut others: Vec<String> = object.iter().map(|(key, _)| key).filter(|key| *key != "type" && schema.field(key).is_none()).map(str::to_owned).collect();
-            others.sort();
-            for key in others {
-                if let Some(value) = object.get_mut(&key) {
-                    self.free(value, path.key(&key));
-                }
-            }
-            object.retain(|key, value| !value.is_null() || self.notes.has(path.key(key)));
+            self.others(object, |key| key != "type" && schema.field(key).is_none(), path);
         }
         self.depth -= 1;
     }
@@ -316,7 +345,7 @@ impl<'a> Trim<'_, 'a> {
 
     fn free_inside(&mut self, value: &mut Json<'a>, path: Path<'_>) {
         if matches!(value, Json::Array(_) | Json::Object(_)) && self.depth_left() == 1 {
-            *value = Json::text(value.to_string());
+            *value = Json::text(sorted_text(value));
         }
         match value {
             Json::String(_) => self.cut_text(value, path),
