@@ -103,7 +103,9 @@ pub fn normalise<'a>(event: &mut Object<'a>, context: &EventContext, notes: &mut
     if let Some(start) = event.get("start_timestamp") {
         match shift.moved(start) {
             Some(moved) => event.insert("start_timestamp", moved),
-            None => notes.invalid(Path::Root.key("start_timestamp"), "timestamp out of range", event.get_mut("start_timestamp").map(Json::take).unwrap_or_default()),
+            None => {
+                notes.invalid(Path::Root.key("start_timestamp"), "timestamp out of range", event.get_mut("start_timestamp").map(Json::take).unwrap_or_default())
+            }
         }
     }
     event.insert("received", seconds(received));

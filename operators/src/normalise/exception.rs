@@ -13,10 +13,13 @@ pub fn read<'a>(value: &mut Json<'a>, path: Path<'_>, notes: &mut Notes<'a>) {
     read::object(exception, &EXCEPTION_FIELDS, path, notes);
     let says_nothing = |key| exception.get(key).and_then(Json::as_str).is_none_or(str::is_empty);
     if !says_nothing("type") || !says_nothing("value") {
+        exception.retain(|key, _| EXCEPTION_FIELDS.field(key).is_some());
         return;
     }
     notes.forget_below(path);
-    let whole = EXCEPTION_FIELDS.fields.iter().map(|field| (field.name, exception.remove(field.name).unwrap_or_default())).collect();
+    let fields = EXCEPTION_FIELDS.fields.iter().map(|field| (field.name.into(), exception.remove(field.name).unwrap_or_default()));
+    let mut whole: Object<'a> = fields.collect::<Vec<(std::borrow::Cow<'a, str>, Json<'a>)>>().into_iter().collect();
+    std::mem::take(exception).into_iter().for_each(|(key, value)| whole.insert(key, value));
     notes.error(path, "missing_attribute", vec![("attribute", Json::text("type or value"))]);
     notes.original(path, Json::Object(whole));
     *value = Json::Null;
@@ -41,9 +44,13 @@ pub fn normalise<'a>(event: &mut Object<'a>, notes: &mut Notes<'a>) {
     }
 }
 
-/// A value `Type: message` without a type is split.
+/// A value `Type: message` without a type is split, unless the exception is one that the SDK attached to a message: its value is
+/// that message.
 fn split_type_from_value(exception: &mut Object<'_>) {
     if exception.get("type").and_then(Json::as_str).is_some_and(|kind| !kind.is_empty()) {
+        return;
+    }
+    if exception.get("mechanism").and_then(|mechanism| mechanism.get("synthetic")).and_then(Json::as_bool) == Some(true) {
         return;
     }
     let Some((name, message)) = exception.get("value").and_then(Json::as_str).and_then(|value| value.split_once(':')) else { return };

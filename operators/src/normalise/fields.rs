@@ -140,7 +140,7 @@ pub static EVENT: Struct = Struct {
 pub static LOGENTRY: Struct = Struct {
     name: "logentry",
     other: Other::Dropped,
-    fields: &[text("message").max(8192, 200), text("formatted").max(8192, 200), Field::new("params", Kind::Params).bag(2048, 6)],
+    fields: &[text("message").max(8192, 200), text("formatted").max(8192, 200), Field::new("params", Kind::Params).bag(2048, 5)],
 };
 
 static EXTRA: Field = any("").bag(16_384, 0);
@@ -152,10 +152,8 @@ static TRANSACTION_INFO: Struct = Struct {
     fields: &[text("source"), text("original").max(200, 0).trimmed(), list("changes", &TRANSACTION_CHANGE), unsigned("propagations")],
 };
 
-static TRANSACTION_CHANGE: Field = object(
-    "",
-    &Struct { name: "transactionnamechange", other: Other::Dropped, fields: &[text("source"), unsigned("propagations"), time("timestamp")] },
-);
+static TRANSACTION_CHANGE: Field =
+    object("", &Struct { name: "transactionnamechange", other: Other::Dropped, fields: &[text("source"), unsigned("propagations"), time("timestamp")] });
 
 /// A user. What is no field of it is gathered into `data` before.
 pub static USER: Struct = Struct {
@@ -222,7 +220,7 @@ static EXCEPTION: Field = Field::new("", Kind::Special(super::exception::read));
 /// An exception.
 pub static EXCEPTION_FIELDS: Struct = Struct {
     name: "exception",
-    other: Other::Dropped,
+    other: Other::KeptWithNull,
     fields: &[
         text("type").max(256, 20),
         Field::new("value", Kind::AnyAsText).max(8192, 200),
@@ -260,7 +258,11 @@ static MECHANISM_META: Struct = Struct {
         object("errno", &Struct { name: "cerror", other: Other::Dropped, fields: &[signed("number"), text("name").skipped()] }),
         object(
             "signal",
-            &Struct { name: "posixsignal", other: Other::Dropped, fields: &[signed("number"), signed("code"), text("name").skipped(), text("code_name").skipped()] },
+            &Struct {
+                name: "posixsignal",
+                other: Other::Dropped,
+                fields: &[signed("number"), signed("code"), text("name").skipped(), text("code_name").skipped()],
+            },
         ),
         object(
             "mach_exception",
@@ -384,11 +386,8 @@ static TEMPLATE: Struct = Struct {
     ],
 };
 
-static DEBUG_META: Struct = Struct {
-    name: "debugmeta",
-    other: Other::Dropped,
-    fields: &[object("sdk_info", &SYSTEM_SDK).skipped(), list("images", &IMAGE).skipped()],
-};
+static DEBUG_META: Struct =
+    Struct { name: "debugmeta", other: Other::Dropped, fields: &[object("sdk_info", &SYSTEM_SDK).skipped(), list("images", &IMAGE).skipped()] };
 
 static SYSTEM_SDK: Struct = Struct {
     name: "systemsdkinfo",
@@ -417,7 +416,8 @@ static SETTINGS: Struct =
     Struct { name: "clientsdksettings", other: Other::Dropped, fields: &[Field::new("infer_ip", Kind::Special(super::user::read_infer_ip))] };
 static INGEST_PATH: Field =
     object("", &Struct { name: "relayinfo", other: Other::Dropped, fields: &[text("version").max(256, 20), text("public_key").max(256, 20)] });
-static ERROR: Field = object("", &Struct { name: "eventprocessingerror", other: Other::Dropped, fields: &[text("type").required(), text("name"), any("value")] });
+static ERROR: Field =
+    object("", &Struct { name: "eventprocessingerror", other: Other::Dropped, fields: &[text("type").required(), text("name"), any("value")] });
 
 static CSP: Struct = Struct {
     name: "csp",
@@ -462,39 +462,39 @@ static METRICS: Struct = Struct {
     ],
 };
 
-static SPAN: Field = object(
-    "",
-    &Struct {
-        name: "span",
-        other: Other::Dropped,
-        fields: &[
-            time("timestamp"),
-            time("start_timestamp"),
-            number("exclusive_time"),
-            text("op").max(128, 0),
-            Field::new("span_id", Kind::SpanId).required(),
-            Field::new("parent_span_id", Kind::SpanId),
-            Field::new("trace_id", Kind::TraceId).required(),
-            Field::new("segment_id", Kind::SpanId),
-            boolean("is_segment"),
-            boolean("is_remote"),
-            Field::new("status", Kind::Status),
-            text("description"),
-            Field::new("tags", Kind::Map(&SPAN_TAG)),
-            text("origin").max(128, 0).of(Chars::Word("_.")),
-            Field::new("profile_id", Kind::EventId),
-            object("data", &SPAN_DATA),
-            list("links", &SPAN_LINK),
-            Field::new("sentry_tags", Kind::Map(&TEXT)),
-            time("received"),
-            Field::new("measurements", Kind::Map(&MEASUREMENT)).skipped(),
-            text("platform").skipped(),
-            boolean("was_transaction"),
-            text("kind"),
-            boolean("_performance_issues_spans"),
-        ],
-    },
-);
+static SPAN: Field = object("", &SPAN_FIELDS);
+
+/// A span of a transaction.
+pub static SPAN_FIELDS: Struct = Struct {
+    name: "span",
+    other: Other::Dropped,
+    fields: &[
+        time("timestamp"),
+        time("start_timestamp"),
+        number("exclusive_time"),
+        text("op").max(128, 0),
+        Field::new("span_id", Kind::SpanId).required(),
+        Field::new("parent_span_id", Kind::SpanId),
+        Field::new("trace_id", Kind::TraceId).required(),
+        Field::new("segment_id", Kind::SpanId),
+        boolean("is_segment"),
+        boolean("is_remote"),
+        Field::new("status", Kind::Status),
+        text("description"),
+        Field::new("tags", Kind::Map(&SPAN_TAG)),
+        text("origin").max(128, 0).of(Chars::Word("_.")),
+        Field::new("profile_id", Kind::EventId),
+        object("data", &SPAN_DATA),
+        list("links", &SPAN_LINK),
+        Field::new("sentry_tags", Kind::Map(&TEXT)),
+        time("received"),
+        Field::new("measurements", Kind::Map(&MEASUREMENT)).skipped(),
+        text("platform").skipped(),
+        boolean("was_transaction"),
+        text("kind"),
+        boolean("_performance_issues_spans"),
+    ],
+};
 
 static SPAN_DATA: Struct = Struct { name: "spandata", other: Other::KeptWithNull, fields: &[] };
 static SPAN_TAG: Field = Field::new("", Kind::Special(request::read_text_or_json));
@@ -503,12 +503,7 @@ static SPAN_LINK: Field = object(
     &Struct {
         name: "spanlink",
         other: Other::Kept,
-        fields: &[
-            Field::new("trace_id", Kind::TraceId).required(),
-            Field::new("span_id", Kind::SpanId).required(),
-            boolean("sampled"),
-            bag("attributes"),
-        ],
+        fields: &[Field::new("trace_id", Kind::TraceId).required(), Field::new("span_id", Kind::SpanId).required(), boolean("sampled"), bag("attributes")],
     },
 );
 
@@ -660,8 +655,11 @@ static RESPONSE: Struct = of_context(&[
 ]);
 
 static REPLAY: Struct = of_context(&[Field::new("replay_id", Kind::EventId)]);
-static PROFILE: Struct =
-    Struct { name: "an object", other: Other::Dropped, fields: &[Field::new("profile_id", Kind::EventId), Field::new("profiler_id", Kind::EventId), any("type")] };
+static PROFILE: Struct = Struct {
+    name: "an object",
+    other: Other::Dropped,
+    fields: &[Field::new("profile_id", Kind::EventId), Field::new("profiler_id", Kind::EventId), any("type")],
+};
 static FLAGS: Struct = of_context(&[list("values", &FLAG)]);
 static FLAG: Field = object(
     "",

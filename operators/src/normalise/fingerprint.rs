@@ -4,7 +4,10 @@ use weir_protocol::json::Json;
 
 use super::note::Notes;
 use super::path::Path;
+use super::size::json_size;
 
+/// Parts that are none are listed where together they are smaller.
+const REFUSED_BYTES_MAX: usize = 500;
 /// Whole numbers up to here are exact as floats.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
@@ -27,8 +30,9 @@ pub fn read<'a>(value: &mut Json<'a>, path: Path<'_>, notes: &mut Notes<'a>) {
             }
         })
         .collect();
-    if !refused.is_empty() {
-        notes.error(path, "invalid_data", vec![("value", Json::Array(refused))]);
+    let refused = Json::Array(refused);
+    if refused.as_array().is_some_and(|refused| !refused.is_empty()) && json_size(&refused) < REFUSED_BYTES_MAX {
+        notes.error(path, "invalid_data", vec![("value", refused)]);
         notes.length(path, count);
     }
     *value = if texts.is_empty() { Json::Null } else { Json::Array(texts) };

@@ -14,13 +14,26 @@ pub fn read<'a>(value: &mut Json<'a>, path: Path<'_>, notes: &mut Notes<'a>) {
         *image = from_apple(std::mem::take(image));
     }
     let schema = match image.get("type").and_then(Json::as_str) {
-        Some("elf" | "macho" | "pe" | "pe_dotnet" | "symbolic" | "wasm") => &NATIVE,
+        Some("elf" | "macho" | "pe" | "pe_dotnet" | "symbolic" | "wasm") => {
+            rename(image, "name", "code_file");
+            rename(image, "id", "debug_id");
+            &NATIVE
+        }
         Some("proguard") => &PROGUARD,
         Some("sourcemap") => &SOURCE_MAP,
         Some("jvm") => &JVM,
         _ => return notes.invalid(path, "unsupported debug image type", value.take()),
     };
     read::object(image, schema, path, notes);
+}
+
+/// An older name of a member.
+fn rename(image: &mut Object<'_>, older: &str, newer: &'static str) {
+    if let Some(value) = image.remove(older)
+        && !image.contains_key(newer)
+    {
+        image.insert(newer, value);
+    }
 }
 
 /// The older form of an image on Apple's systems.
@@ -55,7 +68,8 @@ static NATIVE: Struct = Struct {
     ],
 };
 
-static PROGUARD: Struct = Struct { name: "an object", other: Other::Dropped, fields: &[Field::new("type", Kind::Any), Field::new("uuid", Kind::Uuid).required()] };
+static PROGUARD: Struct =
+    Struct { name: "an object", other: Other::Dropped, fields: &[Field::new("type", Kind::Any), Field::new("uuid", Kind::Uuid).required()] };
 
 static SOURCE_MAP: Struct = Struct {
     name: "an object",
@@ -68,11 +82,8 @@ static SOURCE_MAP: Struct = Struct {
     ],
 };
 
-static JVM: Struct = Struct {
-    name: "an object",
-    other: Other::Dropped,
-    fields: &[Field::new("type", Kind::Any), Field::new("debug_id", Kind::Special(debug_id)).required()],
-};
+static JVM: Struct =
+    Struct { name: "an object", other: Other::Dropped, fields: &[Field::new("type", Kind::Any), Field::new("debug_id", Kind::Special(debug_id)).required()] };
 
 /// Reads an identifier of code: its hexadecimal digits.
 fn code_id<'a>(value: &mut Json<'a>, path: Path<'_>, notes: &mut Notes<'a>) {

@@ -88,8 +88,19 @@ fn unit(text: &str) -> Option<String> {
 /// The unit of a measurement that is known by name.
 fn unit_of(name: &str) -> &'static str {
     match name {
-        "fcp" | "lcp" | "fid" | "fp" | "inp" | "ttfb" | "ttfb.requesttime" | "app_start_cold" | "app_start_warm" | "stall_total_time"
-        | "stall_longest_time" | "time_to_initial_display" | "time_to_full_display" => "millisecond",
+        "fcp"
+        | "lcp"
+        | "fid"
+        | "fp"
+        | "inp"
+        | "ttfb"
+        | "ttfb.requesttime"
+        | "app_start_cold"
+        | "app_start_warm"
+        | "stall_total_time"
+        | "stall_longest_time"
+        | "time_to_initial_display"
+        | "time_to_full_display" => "millisecond",
         "frames_slow_rate" | "frames_frozen_rate" | "stall_percentage" => "ratio",
         _ => "none",
     }
@@ -184,6 +195,9 @@ mod tests {
             r#"{"frames_total":{"value":4},"frames_slow":{"value":1}}"#,
             r#"{"frames_total":{"value":4.0,"unit":"none"},"frames_slow":{"value":1.0,"unit":"none"},"frames_slow_rate":{"value":0.25,"unit":"ratio"}}"#,
         );
-        check(r#"{"stall_total_time":{"value":500}}"#, r#"{"stall_total_time":{"value":500.0,"unit":"millisecond"},"stall_percentage":{"value":0.5,"unit":"ratio"}}"#);
+        check(
+            r#"{"stall_total_time":{"value":500}}"#,
+            r#"{"stall_total_time":{"value":500.0,"unit":"millisecond"},"stall_percentage":{"value":0.5,"unit":"ratio"}}"#,
+        );
     }
 }

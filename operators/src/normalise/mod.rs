@@ -129,6 +129,7 @@ pub fn event<'a>(event: &mut Json<'a>, context: &EventContext) -> Result<(), Inv
     span::normalise(event, shift, context.event_id, is_transaction, &mut notes);
     if is_transaction {
         transaction::normalise(event, &mut notes);
+        span::break_down(event);
     }
     user::addresses(event, context.client_ip);
     user::normalise(event, &notes);

@@ -1,6 +1,5 @@
 //! Names of error numbers, signals and exceptions of kernels, by operating system (`spec/ingest.md` section 3.2).
 
-
 /// `errno`.
 pub static ERRNO_LINUX: &[(i64, &str)] = &[
     (1, "EPERM"),

@@ -8,7 +8,7 @@ use super::path::Path;
 use super::size::json_size;
 
 /// Places of one event that are remarked on; what is wrong beyond them is changed silently.
-const NOTE_COUNT_MAX: usize = 500;
+const NOTE_COUNT_MAX: usize = 1000;
 /// A refused value is kept beside its error below this many bytes of JSON.
 const ORIGINAL_BYTES_MAX: usize = 500;
 

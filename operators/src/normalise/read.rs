@@ -25,12 +25,9 @@ pub fn object<'a>(object: &mut Object<'a>, schema: &Struct, path: Path<'_>, note
             Other::Kept => !value.is_null(),
             Other::KeptWithNull => true,
             Other::Refused => {
-                if !value.is_null() {
-                    notes.error(path.key(key), "invalid_attribute", Vec::new());
-                    *value = Json::Null;
-                    return true;
-                }
-                false
+                notes.error(path.key(key), "invalid_attribute", Vec::new());
+                *value = Json::Null;
+                true
             }
         },
     });
@@ -267,7 +264,7 @@ fn hex<'a>(value: &mut Json<'a>, read: fn(&str) -> Option<String>, (kind, form):
 fn status<'a>(value: &mut Json<'a>, path: Path<'_>, notes: &mut Notes<'a>) {
     let known = match value {
         Json::String(text) => STATUSES.iter().find(|(names, _)| names.contains(&text.as_ref())),
-        Json::Int(_) | Json::UInt(_) => value.as_u64().and_then(|number| STATUSES.iter().find(|(_, code)| *code == Some(number))),
+        Json::Int(_) => value.as_u64().and_then(|number| STATUSES.iter().find(|(_, code)| *code == Some(number))),
         _ => return notes.invalid(path, "expected a string", value.take()),
     };
     match known {

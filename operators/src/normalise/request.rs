@@ -109,7 +109,7 @@ fn body(request: &mut Object<'_>) {
             *data = Json::Object(form_pairs(text).into_iter().map(|(name, value)| (name, Json::text(value))).collect());
         }
     }
-    match inferred {
+    match inferred.filter(|inferred| !inferred.is_empty()) {
         Some(inferred) => request.insert("inferred_content_type", Json::text(inferred)),
         None => drop(request.remove("inferred_content_type")),
     }
