@@ -43,7 +43,7 @@ class Reference:
 
 def given(payload, event_id, **context):
     """A line for `operators/examples/normalise.rs`."""
-    return json.dumps({"payload": payload, "received_ms": T * 1000, "event_id": event_id, "client": "sdk/1.0", **context})
+    return json.dumps({"payload": payload, "received_ms": T * 1000, "event_id": event_id, "client": "sdk/1.0"} | context)
 
 
 def differences(ours, theirs, path=()):

@@ -142,7 +142,7 @@ fn columns() {
     assert_eq!(exceptions, ["A a t Some(false)", "B   None"]);
     let frames: Vec<String> = row.frames.iter().map(|f| format!("{} {:?} {:?} {}", text(&f.function), f.lineno, f.in_app, f.stack_level)).collect();
     assert_eq!(frames, ["f Some(3) Some(true) 0", "g None None 1"]);
-    check("flags of the event", format!("{} {:?} {}", row.unhandled, row.main_thread, row.num_processing_errors), "true Some(true) 1");
+    check("flags of the event", format!("{} {:?} {}", row.unhandled, row.main_thread, row.num_processing_errors), "true Some(true) 3");
 }
 
 #[test]

@@ -45,7 +45,7 @@ pub fn normalise<'a>(event: &mut Object<'a>, event_id: EventId, notes: &mut Note
             name(object, kind);
         }
     }
-    if contexts.get("trace").is_none() {
+    if contexts.get("trace").is_none_or(|trace| trace.str_at(&["type"]) != Some("trace")) {
         let path = Path::Root.key("contexts");
         notes.forget_below(path.key("trace"));
         contexts.insert("trace", Json::Object([("type", Json::text("trace"))].into_iter().collect()));

@@ -139,7 +139,7 @@ pub static EVENT: Struct = Struct {
 /// A message with its parameters.
 pub static LOGENTRY: Struct = Struct {
     name: "logentry",
-    other: Other::Dropped,
+    other: Other::KeptWithNull,
     fields: &[text("message").max(8192, 200), text("formatted").max(8192, 200), Field::new("params", Kind::Params).bag(2048, 5)],
 };
 

@@ -21,9 +21,12 @@ pub fn read<'a>(value: &mut Json<'a>, path: Path<'_>, notes: &mut Notes<'a>) {
     let is_text = |entry: &Object<'_>, key| entry.get(key).and_then(Json::as_str).is_some();
     if !is_text(&entry, "formatted") && !is_text(&entry, "message") {
         notes.forget_below(path);
-        let whole = ["formatted", "message", "params"].map(|key| (key, entry.remove(key).unwrap_or_default()));
-        return notes.invalid(path, "no message present", Json::Object(whole.into_iter().collect()));
+        for field in LOGENTRY.fields.iter().filter(|field| !entry.contains_key(field.name)).collect::<Vec<_>>() {
+            entry.insert(field.name, Json::Null);
+        }
+        return notes.invalid(path, "no message present", Json::Object(entry));
     }
+    entry.retain(|key, _| LOGENTRY.field(key).is_some());
     if let (false, Some(message)) = (is_text(&entry, "formatted"), entry.get("message").and_then(Json::as_str)) {
         let formatted = entry.get("params").and_then(|params| filled_in(message, params)).unwrap_or_else(|| message.to_owned());
         notes.forget_below(path.key("formatted"));

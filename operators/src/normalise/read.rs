@@ -213,23 +213,32 @@ fn text<'a>(value: &mut Json<'a>, field: &Field, path: Path<'_>, notes: &mut Not
 
 /// Makes a number or truth value its text; whether a text stands there now.
 pub fn primitive<'a>(value: &mut Json<'a>, path: Path<'_>, notes: &mut Notes<'a>) -> bool {
-    let text = match value {
-        Json::String(_) => return true,
-        Json::Bool(true) => "True".to_owned(),
-        Json::Bool(false) => "False".to_owned(),
-        Json::Int(_) | Json::UInt(_) => value.to_string(),
-        Json::Float(number) if number.abs() < EXACT_MAX => number.trunc().to_string(),
-        Json::Float(_) => {
-            notes.invalid(path, "expected a number with JSON precision", value.take());
-            return false;
+    if value.as_str().is_some() {
+        return true;
+    }
+    match primitive_text(value).map(Cow::into_owned) {
+        Ok(text) => {
+            *value = Json::text(text);
+            true
         }
-        Json::Null | Json::Array(_) | Json::Object(_) => {
-            notes.invalid(path, "expected a primitive value", value.take());
-            return false;
+        Err(reason) => {
+            notes.invalid(path, reason, value.take());
+            false
         }
-    };
-    *value = Json::text(text);
-    true
+    }
+}
+
+/// The text of a text, number or truth value, or why there is none.
+pub fn primitive_text<'v>(value: &'v Json<'_>) -> Result<Cow<'v, str>, &'static str> {
+    match value {
+        Json::String(text) => Ok(Cow::Borrowed(text)),
+        Json::Bool(true) => Ok("True".into()),
+        Json::Bool(false) => Ok("False".into()),
+        Json::Int(_) | Json::UInt(_) => Ok(value.to_string().into()),
+        Json::Float(number) if number.abs() < EXACT_MAX => Ok(number.trunc().to_string().into()),
+        Json::Float(_) => Err("expected a number with JSON precision"),
+        Json::Null | Json::Array(_) | Json::Object(_) => Err("expected a primitive value"),
+    }
 }
 
 fn whole<'a>(number: u64) -> Json<'a> {

@@ -6,7 +6,7 @@ use weir_protocol::json::{Json, Object};
 
 use super::note::Notes;
 use super::path::Path;
-use super::read::{is_empty, primitive, sorted_text};
+use super::read::{is_empty, primitive, primitive_text, sorted_text};
 
 const METHOD_CHARS_MAX: usize = 32;
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -163,21 +163,17 @@ fn read_header<'a>(value: &mut Json<'a>, path: Path<'_>, notes: &mut Notes<'a>) 
         primitive(value, path, notes);
         return;
     };
-    let texts: Vec<String> = std::mem::take(values)
-        .into_iter()
-        .filter(|value| !value.is_null())
-        .filter_map(|mut value| {
-            if matches!(value, Json::Array(_) | Json::Object(_)) {
-                notes.error(path, "invalid_data", vec![("reason", Json::text("expected a primitive value"))]);
-                return None;
+    let (mut texts, mut is_refused) = (Vec::new(), false);
+    for value in std::mem::take(values).into_iter().filter(|value| !value.is_null()) {
+        match primitive_text(&value) {
+            Ok(text) => texts.push(text.into_owned()),
+            Err(reason) if !is_refused => {
+                is_refused = true;
+                notes.error(path, "invalid_data", vec![("reason", Json::text(reason))]);
             }
-            primitive(&mut value, path, notes);
-            match value {
-                Json::String(text) => Some(text.into_owned()),
-                _ => None,
-            }
-        })
-        .collect();
+            Err(_) => {}
+        }
+    }
     *value = Json::text(texts.join(","));
 }
 

@@ -40,12 +40,12 @@ fn holder<'a>(holder: &mut Object<'a>, path: Path<'_>, notes: &mut Notes<'a>) {
         }
         let frames = all;
         cut(frames, path, notes);
-        slim(frames);
+        slim(frames, path, notes);
     }
 }
 
 fn frame<'a>(frame: &mut Object<'a>, path: Path<'_>, notes: &mut Notes<'a>) {
-    for key in ["function", "raw_function", "symbol"] {
+    for key in ["function", "symbol"] {
         if frame.get(key).and_then(Json::as_str) == Some("?") {
             frame.remove(key);
         }
@@ -104,7 +104,7 @@ fn cut<'a>(frames: &mut Vec<Json<'a>>, path: Path<'_>, notes: &mut Notes<'a>) {
 }
 
 /// Variables and lines stay with the application's frames first, then with the others, of each the outermost and innermost.
-fn slim(frames: &mut [Json<'_>]) {
+fn slim<'a>(frames: &mut [Json<'a>], path: Path<'_>, notes: &mut Notes<'a>) {
     let count = frames.len();
     if count <= DETAILED_COUNT_MAX {
         return;
@@ -116,7 +116,11 @@ fn slim(frames: &mut [Json<'_>]) {
     let slimmed_own = middle(&own, own.len().saturating_sub(left) / 2);
     for index in slimmed_others.iter().chain(slimmed_own).filter(|index| **index + 1 < count) {
         if let Some(Json::Object(frame)) = frames.get_mut(*index) {
-            DETAILS.iter().for_each(|key| drop(frame.remove(key)));
+            let path = path.index(*index);
+            for key in DETAILS {
+                frame.remove(key);
+                notes.forget_below(path.key(key));
+            }
         }
     }
 }

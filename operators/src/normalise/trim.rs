@@ -18,6 +18,8 @@ const TEXT_CHARS_MIN: usize = 64;
 static CONTEXT: Field = Field::new("", Kind::Bag).bag(8192, 7);
 /// The type of context that keeps its fields whole, and cuts the others by what these leave.
 const TRACE: &str = "trace";
+/// The type of context with limits inside.
+const RESPONSE: &str = "response";
 /// The type of context that has no limit on its size.
 const FLAGS: &str = "flags";
 static FLAGS_CONTEXT: Field = Field::new("", Kind::Bag).bag(0, 7);
@@ -125,7 +127,7 @@ impl<'a> Trim<'_, 'a> {
                 self.bags.pop();
             } else if kind == TRACE {
                 value.as_object_mut().into_iter().for_each(|object| self.trace(object, schema, path));
-            } else if !self.fits(value, &CONTEXT, !is_free) {
+            } else if kind == RESPONSE || !self.fits(value, &CONTEXT, !is_free) {
                 self.open(&CONTEXT);
                 if let Json::Object(object) = value {
                     if is_free { self.members(object, path) } else { self.object(object, schema, path) }
@@ -167,6 +169,11 @@ impl<'a> Trim<'_, 'a> {
 
     /// Whether the value stays within the limits as it is; if so, it is counted.
     fn fits(&mut self, value: &Json<'_>, field: &Field, has_fields: bool) -> bool {
+        if let Kind::Map(of) = field.kind
+            && of.bytes_max > 0
+        {
+            return false;
+        }
         let measure = measure(value);
         // Fields that are not there count as well, and have limits of their own.
         let size = if has_fields { measure.size + TEXT_CHARS_MIN } else { measure.size };

@@ -23,9 +23,12 @@ pub fn normalise<'a>(event: &mut Object<'a>, notes: &mut Notes<'a>) {
         return;
     }
     let named = user_agent.map(agent).unwrap_or_default();
+    // In a browser the system is that of the event; elsewhere it is that of whoever made the request.
+    let is_browser = event.get("platform").and_then(Json::as_str) == Some("javascript");
+    let system_key = if is_browser { "os" } else { "client_os" };
     let found = [
         ("browser", hints.browser.or_else(|| named.browser.clone())),
-        ("client_os", hints.system.or_else(|| named.system.clone())),
+        (system_key, hints.system.or_else(|| named.system.clone())),
         ("device", hints.device.or_else(|| named.device.clone())),
     ];
     if found.iter().all(|(_, members)| members.is_none()) {
@@ -39,7 +42,7 @@ pub fn normalise<'a>(event: &mut Object<'a>, notes: &mut Notes<'a>) {
     for (key, members) in found.into_iter().filter_map(|(key, members)| Some((key, members?))) {
         if contexts.get(key).is_none() {
             notes.forget_below(path.key(key));
-            let kind = if key == "client_os" { "os" } else { key };
+            let kind = if key == system_key { "os" } else { key };
             let context = members.into_iter().map(|(member, text)| (member, Json::text(text))).chain([("type", Json::text(kind))]);
             contexts.insert(key, Json::Object(context.collect()));
         }
