@@ -14,7 +14,7 @@ use weir_protocol::envelope::Envelope;
 use weir_protocol::record::{Body, Content, Intake, Project, Record};
 
 use crate::snapshot::Snapshot;
-use crate::{Graph, GraphOptions};
+use crate::{Graph, GraphOptions, MaintenanceOptions};
 
 fn project(project_id: u64) -> Project {
     Project { org_id: 1, project_id, slug: format!("p{project_id}"), retention_days: 90 }
@@ -77,7 +77,7 @@ async fn run(workers: &[usize], commit_age_max: Duration) -> BTreeMap<&'static s
     for (part, workers) in records.chunks(share).zip(workers) {
         let catalog = Catalog::open(&dir.path().join("catalog.sqlite")).await.unwrap();
         let (journal, _) = Journal::open(Options::new(dir.path().join("journal"))).unwrap();
-        let options = GraphOptions { workers: *workers, lake: dir.path().join("lake"), commit_age_max, commit_bytes_max: 64 << 20 };
+        let options = GraphOptions { workers: *workers, lake: dir.path().join("lake"), commit_age_max, commit_bytes_max: 64 << 20, maintenance: MaintenanceOptions::default() };
         let graph = Graph::start(options, catalog.clone(), journal.clone()).await.unwrap();
         for record in part {
             journal.append(record.clone()).await.unwrap();

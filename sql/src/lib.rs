@@ -14,6 +14,7 @@
 //! | `flight`, [`client`], [`output`] | asking from outside |
 
 pub mod client;
+mod deleted;
 pub mod engine;
 mod flight;
 mod hex_id;
