@@ -272,10 +272,11 @@ impl Catalog {
         Ok(LakeTotals { files: number("files")?, bytes: number("bytes")?, replaced: number("replaced")? })
     }
 
-    /// Folds the write-ahead log into the database and empties it: what was deleted from the one is then in neither.
-    pub async fn checkpoint(&self) -> Result<(), CatalogError> {
-        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_all(&self.pool).await?;
-        Ok(())
+    /// Folds the write-ahead log into the database and empties it: what was deleted from the one is then in neither. Says whether
+    /// it could; a reader may need the log still.
+    pub async fn checkpoint(&self) -> Result<bool, CatalogError> {
+        let busy: i64 = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&self.pool).await?.try_get(0)?;
+        Ok(busy == 0)
     }
 
     async fn data_path(&self) -> Result<String, CatalogError> {

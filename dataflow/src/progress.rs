@@ -60,6 +60,8 @@ pub struct MaintenanceReport {
     pub backlog_files: u64,
     /// Deletions that are committed and not yet carried out.
     pub pending_deletions: u64,
+    /// Passes since the start.
+    pub passes: u64,
     /// What failed last, and is tried again.
     pub trouble: Option<String>,
 }

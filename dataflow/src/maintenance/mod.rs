@@ -210,8 +210,7 @@ impl Maintenance {
         }
         if deletions.is_empty() && self.log_holds_deleted {
             self.runtime.block_on(self.catalog.forget_identities(now_ms().saturating_sub(DEDUPLICATION_WINDOW_MS + 120_000)))?;
-            self.runtime.block_on(self.catalog.checkpoint())?;
-            self.log_holds_deleted = false;
+            self.log_holds_deleted = !self.runtime.block_on(self.catalog.checkpoint())?;
         }
         self.report(&merging, &kept_days, deletions.len())?;
         Ok(worked)
@@ -244,6 +243,7 @@ impl Maintenance {
             replaced_files: totals.replaced,
             backlog_files: backlog_files as u64,
             pending_deletions: pending_deletions as u64,
+            passes: self.progress.report().maintenance.passes + 1,
             trouble: None,
         });
         Ok(())
@@ -447,7 +447,12 @@ impl Maintenance {
 
     /// A step at which a test may end the thread as a kill would.
     fn at(&self, step: &'static str) -> Result<(), MaintenanceError> {
-        if self.options.die_at == Some(step) { Err(MaintenanceError::Stopped) } else { Ok(()) }
+        if self.options.die_at != Some(step) {
+            return Ok(());
+        }
+        let trouble = Some(format!("died at {step}"));
+        self.progress.maintained(MaintenanceReport { trouble, ..self.progress.report().maintenance });
+        Err(MaintenanceError::Stopped)
     }
 }
 

@@ -102,6 +102,11 @@ fn class(file: &File, kept_days: &BTreeMap<i64, u16>) -> Option<u16> {
     if file.class.is_some() {
         return file.class;
     }
+    let classes: BTreeSet<u16> = kept_days.values().copied().collect();
+    if classes.len() < 2 {
+        // Nothing is to be told apart; what the one kind is called does not matter.
+        return Some(classes.first().copied().unwrap_or_default());
+    }
     let (least, greatest) = file.projects?;
     let days: BTreeSet<u16> = kept_days.range(least..=greatest).map(|(_, days)| *days).collect();
     if days.len() == 1 { days.first().copied() } else { None }
