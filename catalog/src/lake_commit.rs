@@ -191,7 +191,13 @@ async fn insert_snapshot(connection: &mut SqliteConnection, lake: &Lake, commit:
     Ok(snapshot_id)
 }
 
-pub(crate) async fn insert_file(connection: &mut SqliteConnection, table: &TableIds, file: &NewFile, snapshot_id: i64, file_id: i64) -> Result<(), CatalogError> {
+pub(crate) async fn insert_file(
+    connection: &mut SqliteConnection,
+    table: &TableIds,
+    file: &NewFile,
+    snapshot_id: i64,
+    file_id: i64,
+) -> Result<(), CatalogError> {
     let (rows, bytes) = (file.rows as i64, file.bytes as i64);
     let updated = sqlx::query(
         "UPDATE ducklake_table_stats SET record_count = record_count + $2, next_row_id = next_row_id + $2, file_size_bytes = file_size_bytes + $3 WHERE table_id = $1",

@@ -130,8 +130,7 @@ impl Catalog {
     /// [`CatalogError::Fenced`] where another process took over; [`CatalogError::Conflict`] where a file was replaced already or
     /// another program has marked rows of it as deleted.
     pub async fn replace(&self, lake: &Lake, replacement: &Replacement) -> Result<i64, CatalogError> {
-        let table =
-            lake.tables.get(replacement.table).ok_or_else(|| CatalogError::Corrupt { what: format!("no table {}", replacement.table) })?;
+        let table = lake.tables.get(replacement.table).ok_or_else(|| CatalogError::Corrupt { what: format!("no table {}", replacement.table) })?;
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         check_generation(&mut transaction, 0, replacement.generation).await?;
         let newest = sqlx::query("SELECT snapshot_id, schema_version, next_catalog_id, next_file_id FROM ducklake_snapshot ORDER BY snapshot_id DESC LIMIT 1")
@@ -298,8 +297,10 @@ fn date_of(path: &str) -> Option<(i32, u32, u32)> {
 
 /// Ends a file with a snapshot; returns its rows.
 async fn end_file(connection: &mut SqliteConnection, table: &TableIds, id: i64, snapshot_id: i64) -> Result<i64, CatalogError> {
-    let deletes: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM ducklake_delete_file WHERE data_file_id = $1 AND end_snapshot IS NULL").bind(id).fetch_one(&mut *connection).await?;
+    let deletes: i64 = sqlx::query_scalar("SELECT count(*) FROM ducklake_delete_file WHERE data_file_id = $1 AND end_snapshot IS NULL")
+        .bind(id)
+        .fetch_one(&mut *connection)
+        .await?;
     let ended = sqlx::query(
         "UPDATE ducklake_data_file SET end_snapshot = $3 WHERE data_file_id = $1 AND table_id = $2 AND end_snapshot IS NULL RETURNING record_count, file_size_bytes",
     )
@@ -359,8 +360,8 @@ async fn recompute_bounds(connection: &mut SqliteConnection, table: &TableIds) -
 mod tests {
     use super::*;
     use crate::lake::tests::table;
-    use crate::lake_commit::tests::file;
     use crate::lake_commit::Commit;
+    use crate::lake_commit::tests::file;
     use crate::projects::tests::catalog;
 
     struct World {
@@ -420,7 +421,10 @@ mod tests {
         assert_eq!(world.catalog.expire_snapshots(0).await.unwrap(), 0, "the grace period has not passed");
         assert_eq!(world.catalog.named_files().await.unwrap().len(), 3);
         assert_eq!(world.catalog.expire_snapshots(far_future()).await.unwrap(), 2);
-        assert_eq!((world.count("ducklake_snapshot").await, world.count("ducklake_data_file").await, world.count("ducklake_file_column_stats").await), (1, 1, 1));
+        assert_eq!(
+            (world.count("ducklake_snapshot").await, world.count("ducklake_data_file").await, world.count("ducklake_file_column_stats").await),
+            (1, 1, 1)
+        );
         let scheduled = world.catalog.scheduled_files().await.unwrap();
         assert!(scheduled[0].path.ends_with("main/errors/2026-11-23/a"), "{scheduled:?}");
         assert_eq!(world.catalog.named_files().await.unwrap().len(), 3, "they may still be on disk");

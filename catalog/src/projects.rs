@@ -110,8 +110,7 @@ impl Catalog {
         if !(1..=RETENTION_DAYS_MAX).contains(&days) {
             return Err(CatalogError::InvalidRetention { days });
         }
-        let changed =
-            sqlx::query("UPDATE weir_project SET retention_days = $2 WHERE slug = $1").bind(slug).bind(i64::from(days)).execute(&self.pool).await?;
+        let changed = sqlx::query("UPDATE weir_project SET retention_days = $2 WHERE slug = $1").bind(slug).bind(i64::from(days)).execute(&self.pool).await?;
         if changed.rows_affected() == 0 {
             return Err(CatalogError::Unknown { kind: "project", name: slug.to_owned() });
         }

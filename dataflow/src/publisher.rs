@@ -245,7 +245,10 @@ impl Publisher {
     }
 
     fn must_commit(&self, ticks: &Ticks, ended: bool) -> bool {
-        let due = self.tables.changed.is_urgent() || ticks.dirty_since.is_some_and(|since| since.elapsed() >= self.policy.age_max) || self.tables.hot_bytes() >= self.policy.bytes_max || ended;
+        let due = self.tables.changed.is_urgent()
+            || ticks.dirty_since.is_some_and(|since| since.elapsed() >= self.policy.age_max)
+            || self.tables.hot_bytes() >= self.policy.bytes_max
+            || ended;
         !ticks.committing && !ticks.gave_up && due && self.tables.is_dirty(&ticks.committed)
     }
 

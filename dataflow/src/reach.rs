@@ -140,7 +140,9 @@ impl Reach {
     /// Where a column has another type than the table's schema says.
     pub fn reached(&self, batch: &RecordBatch) -> Result<BooleanArray, ArrowError> {
         let rows = Rows::of(batch)?;
-        Ok((0..batch.num_rows()).map(|row| Some(rows.project_id.value(row) == self.project_id && rows.seq.value(row) < self.seq && self.meets(&rows, row))).collect())
+        Ok((0..batch.num_rows())
+            .map(|row| Some(rows.project_id.value(row) == self.project_id && rows.seq.value(row) < self.seq && self.meets(&rows, row)))
+            .collect())
     }
 
     fn meets(&self, rows: &Rows<'_>, row: usize) -> bool {

@@ -77,7 +77,13 @@ async fn run(workers: &[usize], commit_age_max: Duration) -> BTreeMap<&'static s
     for (part, workers) in records.chunks(share).zip(workers) {
         let catalog = Catalog::open(&dir.path().join("catalog.sqlite")).await.unwrap();
         let (journal, _) = Journal::open(Options::new(dir.path().join("journal"))).unwrap();
-        let options = GraphOptions { workers: *workers, lake: dir.path().join("lake"), commit_age_max, commit_bytes_max: 64 << 20, maintenance: MaintenanceOptions::default() };
+        let options = GraphOptions {
+            workers: *workers,
+            lake: dir.path().join("lake"),
+            commit_age_max,
+            commit_bytes_max: 64 << 20,
+            maintenance: MaintenanceOptions::default(),
+        };
         let graph = Graph::start(options, catalog.clone(), journal.clone()).await.unwrap();
         for record in part {
             journal.append(record.clone()).await.unwrap();

@@ -435,14 +435,8 @@ mod tests {
         let group_id = assigned(&mut issues, error("old", 1, 10, Some(1)), &[1]).group_id;
         assigned(&mut issues, error("new", 1, 30, Some(2)), &[1]);
         let shown = |title: &str| Shown { title: title.to_owned(), culprit: String::new(), level: "error".to_owned(), platform: "other".to_owned() };
-        let mut correction = Correction {
-            group_id,
-            events: 1,
-            users: vec![2],
-            first_seen_ms: None,
-            last_seen_ms: Some((30, 10)),
-            shown: Some((common().seq, shown("old"))),
-        };
+        let mut correction =
+            Correction { group_id, events: 1, users: vec![2], first_seen_ms: None, last_seen_ms: Some((30, 10)), shown: Some((common().seq, shown("old"))) };
         let mut asked = deletion(Target::Event(weir_protocol::EventId([1; 16])));
         issues.delete(5, &mut asked);
         let erased = |correction: &Correction, deletion_seq| Erased { project: asked.project.clone(), deletion_seq, corrections: vec![correction.clone()] };

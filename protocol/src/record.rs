@@ -249,8 +249,7 @@ mod tests {
         check(Record { received_ms: 1, content: Content::Project(project()) });
         let deletion = Deletion { project: project(), target: Target::User(UserRef::Any("a\n@b".to_owned())), now: true };
         check(Record { received_ms: 1, content: Content::Deletion(Box::new(deletion)) });
-        let correction =
-            Correction { group_id: -3, events: 2, users: vec![7], first_seen_ms: Some((1, 2)), last_seen_ms: None, shown: None };
+        let correction = Correction { group_id: -3, events: 2, users: vec![7], first_seen_ms: Some((1, 2)), last_seen_ms: None, shown: None };
         let erased = Erased { project: project(), deletion_seq: 5, corrections: vec![correction] };
         check(Record { received_ms: 1, content: Content::Erased(Box::new(erased)) });
         let mut intake = Intake {

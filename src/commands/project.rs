@@ -39,12 +39,12 @@ pub async fn list(config: &Config, format: ListFormat) -> anyhow::Result<()> {
     match format {
         ListFormat::Json => {
             let rows: Vec<_> =
-                projects.iter().map(|p| json!({"id": p.project.project_id, "slug": p.project.slug, "retention_days": p.project.retention_days, "dsn": dsn(config, p).to_string()})).collect();
+                projects.iter().map(|p| json!({"id": p.project.project_id, "slug": p.project.slug, "dsn": dsn(config, p).to_string()})).collect();
             println!("{}", serde_json::to_string(&rows)?);
         }
         ListFormat::Table => {
             for p in &projects {
-                println!("{:>6}  {:<30}  {}", p.project.project_id, p.project.slug, dsn(config, p));
+                println!("{:>6}  {:<30}  {:>4} days  {}", p.project.project_id, p.project.slug, p.project.retention_days, dsn(config, p));
             }
         }
     }

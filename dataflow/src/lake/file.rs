@@ -97,14 +97,7 @@ pub struct FileWriter {
 
 impl FileWriter {
     /// Begins a file for about so many rows, which are to come in the table's order and of one date.
-    pub fn create(
-        root: &Path,
-        table: &'static Table,
-        relative: &str,
-        date: (i32, u32, u32),
-        rows: usize,
-        effort: Effort,
-    ) -> Result<Self, WriteError> {
+    pub fn create(root: &Path, table: &'static Table, relative: &str, date: (i32, u32, u32), rows: usize, effort: Effort) -> Result<Self, WriteError> {
         let path = root.join(table.name).join(relative);
         let io = |source| WriteError::Io { path: path.clone(), source };
         let parquet = |source| WriteError::Parquet { path: path.clone(), source };

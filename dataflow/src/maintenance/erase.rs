@@ -15,7 +15,6 @@ use weir_protocol::limits::DEDUPLICATION_WINDOW_MS;
 use weir_protocol::record::{Content, Record};
 
 use super::merge::unreached;
-use super::pace::Stopped;
 use super::read::{Batches, Looking};
 use super::{Maintenance, MaintenanceError, Observed};
 use crate::publisher::Message;
@@ -88,7 +87,14 @@ impl Maintenance {
         })
     }
 
-    fn looked_through(&mut self, table: &'static Table, path: &Path, columns: &[&str], reach: &Reach, each: &mut dyn FnMut(&RecordBatch) -> Result<(), MaintenanceError>) -> Result<(), MaintenanceError> {
+    fn looked_through(
+        &mut self,
+        table: &'static Table,
+        path: &Path,
+        columns: &[&str],
+        reach: &Reach,
+        each: &mut dyn FnMut(&RecordBatch) -> Result<(), MaintenanceError>,
+    ) -> Result<(), MaintenanceError> {
         let looking = Looking { project_id: Some(reach.project_id()), event_id: None };
         for batch in Batches::open(table, path, Some(columns), looking, BATCH_BYTES)? {
             each(&batch?)?;
@@ -191,7 +197,10 @@ impl Maintenance {
             return Ok(0);
         }
         let new = self.write_merged(file.table, file.live.date, std::slice::from_ref(file), file.class, &|batch| Ok(unreached(&reach.reached(batch)?)?))?;
-        self.replace(Replacement { generation: self.generation, table: file.table.name, old: vec![file.live.id], new, identities }, std::slice::from_ref(file))?;
+        self.replace(
+            Replacement { generation: self.generation, table: file.table.name, old: vec![file.live.id], new, identities },
+            std::slice::from_ref(file),
+        )?;
         metrics::counter!(telemetry::DELETED_ROWS, "reason" => "deleted").increment(found);
         Ok(found)
     }
@@ -205,8 +214,7 @@ fn missing(name: &str) -> ArrowError {
 fn recent_events(batch: &RecordBatch, reached: &arrow::array::BooleanArray, since_ms: u64) -> Result<Vec<DeletedIdentity>, ArrowError> {
     let received: &PrimitiveArray<TimestampMillisecondType> =
         batch.column_by_name("received").and_then(|c| c.as_primitive_opt()).ok_or_else(|| missing("received"))?;
-    let projects: &PrimitiveArray<Int64Type> =
-        batch.column_by_name("project_id").and_then(|c| c.as_primitive_opt()).ok_or_else(|| missing("project_id"))?;
+    let projects: &PrimitiveArray<Int64Type> = batch.column_by_name("project_id").and_then(|c| c.as_primitive_opt()).ok_or_else(|| missing("project_id"))?;
     let ids = batch.column_by_name("event_id").and_then(|c| c.as_fixed_size_binary_opt()).ok_or_else(|| missing("event_id"))?;
     let identity = |row: usize| {
         let (project_id, received_ms) = (projects.value(row) as u64, received.value(row) as u64);
@@ -252,8 +260,7 @@ impl<'a> ErrorColumns<'a> {
 impl Losing {
     fn lose(&mut self, rows: &ErrorColumns<'_>, row: usize) {
         let timestamp = rows.timestamp.value(row);
-        (self.first_ms, self.last_ms) =
-            if self.events == 0 { (timestamp, timestamp) } else { (self.first_ms.min(timestamp), self.last_ms.max(timestamp)) };
+        (self.first_ms, self.last_ms) = if self.events == 0 { (timestamp, timestamp) } else { (self.first_ms.min(timestamp), self.last_ms.max(timestamp)) };
         self.events += 1;
         self.newest_seq = self.newest_seq.max(rows.seq.value(row));
         if rows.user_hash.is_valid(row) {
@@ -266,8 +273,7 @@ impl Losing {
         if rows.user_hash.is_valid(row) {
             self.users.remove(&rows.user_hash.value(row));
         }
-        let remaining =
-            self.remaining.get_or_insert_with(|| Remaining { first_ms: timestamp, last_ms: timestamp, newest_seq: seq, shown: rows.shown(row) });
+        let remaining = self.remaining.get_or_insert_with(|| Remaining { first_ms: timestamp, last_ms: timestamp, newest_seq: seq, shown: rows.shown(row) });
         remaining.first_ms = remaining.first_ms.min(timestamp);
         remaining.last_ms = remaining.last_ms.max(timestamp);
         if seq > remaining.newest_seq {
@@ -293,11 +299,5 @@ impl Losing {
             last_seen_ms: last.filter(|(lost, next)| lost > next),
             shown,
         }
-    }
-}
-
-impl From<Stopped> for MaintenanceError {
-    fn from(_: Stopped) -> Self {
-        Self::Stopped
     }
 }

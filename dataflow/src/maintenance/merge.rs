@@ -110,11 +110,7 @@ impl<'a> Merged<'a> {
         self.flush(&mut picked, &mut each)
     }
 
-    fn flush(
-        &self,
-        picked: &mut Vec<(usize, usize)>,
-        each: &mut impl FnMut(&RecordBatch) -> Result<(), MaintenanceError>,
-    ) -> Result<(), MaintenanceError> {
+    fn flush(&self, picked: &mut Vec<(usize, usize)>, each: &mut impl FnMut(&RecordBatch) -> Result<(), MaintenanceError>) -> Result<(), MaintenanceError> {
         if picked.is_empty() {
             return Ok(());
         }

@@ -37,7 +37,7 @@ use weir_operators::schema::{self, Table};
 use weir_protocol::limits::DEDUPLICATION_WINDOW_MS;
 
 use self::merge::Merged;
-use self::pace::Pace;
+use self::pace::{Pace, Stopped};
 use self::plan::{Date, Expiry, Limits, Merge, Parts};
 use self::read::{Batches, Looking, ReadError};
 use crate::lake::file::{Effort, FileWriter, WriteError};
@@ -86,6 +86,12 @@ enum MaintenanceError {
     Remove { path: PathBuf, source: std::io::Error },
     #[error("the program stops")]
     Stopped,
+}
+
+impl From<Stopped> for MaintenanceError {
+    fn from(_: Stopped) -> Self {
+        Self::Stopped
+    }
 }
 
 /// A file of the newest snapshot that queries see, too.

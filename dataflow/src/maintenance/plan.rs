@@ -179,7 +179,11 @@ pub(super) fn expiry(file: &File, held: Option<&BTreeSet<i64>>, today: Date, kep
             }
         }
         (None, Some((least, greatest))) if least == greatest => {
-            if over(&least) { Expiry::Drop } else { Expiry::Keep }
+            if over(&least) {
+                Expiry::Drop
+            } else {
+                Expiry::Keep
+            }
         }
         (None, Some((least, greatest))) if kept_days.range(least..=greatest).all(|(project, _)| !over(project)) => Expiry::Keep,
         _ => Expiry::Ask,

@@ -46,14 +46,15 @@ impl Batches {
         let error = |source| ReadError { path: path.to_owned(), source };
         let schema = match columns {
             None => Arc::clone(table.stored_schema()),
-            Some(names) => Arc::new(Schema::new(
-                table.stored_schema().fields().iter().filter(|f| names.contains(&f.name().as_str())).cloned().collect::<Vec<_>>(),
-            )),
+            Some(names) => {
+                Arc::new(Schema::new(table.stored_schema().fields().iter().filter(|f| names.contains(&f.name().as_str())).cloned().collect::<Vec<_>>()))
+            }
         };
         let file = File::open(path).map_err(|e| error(e.into()))?;
         let mut builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(error)?;
         let groups = groups(&mut builder, looking).map_err(error)?;
-        let (rows, bytes) = builder.metadata().row_groups().iter().fold((0, 0), |(rows, bytes), group| (rows + group.num_rows(), bytes + group.total_byte_size()));
+        let (rows, bytes) =
+            builder.metadata().row_groups().iter().fold((0, 0), |(rows, bytes), group| (rows + group.num_rows(), bytes + group.total_byte_size()));
         let row_bytes = (bytes / rows.max(1)).max(1) as usize;
         let names = schema.fields().iter().map(|f| f.name().as_str());
         let mask = ProjectionMask::columns(builder.parquet_schema(), names);
