@@ -169,6 +169,13 @@ impl Graph {
     }
 }
 
+impl Drop for Graph {
+    /// A graph that is not stopped in order ends all the same: its threads would wait for each other for ever.
+    fn drop(&mut self) {
+        self.progress.stop();
+    }
+}
+
 type Cold = BTreeMap<&'static str, Arc<[DataFile]>>;
 
 async fn cold_files(catalog: &Catalog, lake: &Lake, tables_root: &std::path::Path) -> Result<Cold, GraphError> {
