@@ -17,7 +17,7 @@ use weir_protocol::record::{Body, Content, Intake, Project, Record};
 
 use super::MaintenanceOptions;
 use crate::snapshot::Snapshot;
-use crate::tests::{all_rows, project, records};
+use crate::tests::{all_rows, project, records, stop};
 use crate::ticker::now_ms;
 use crate::{Graph, GraphOptions};
 
@@ -93,13 +93,7 @@ impl Life {
 
     async fn end(self) {
         let Self { catalog, journal, graph, .. } = self;
-        tokio::task::spawn_blocking(move || {
-            journal.close();
-            graph.stop()
-        })
-        .await
-        .unwrap()
-        .unwrap();
+        stop(journal, graph).await;
         catalog.close().await;
     }
 
