@@ -6,20 +6,24 @@
 //! attach the same file. Nothing in the file is a secret: keys are public and tokens are stored hashed.
 
 mod database;
+mod deletions;
 mod error;
 mod keys;
 mod lake;
 mod lake_commit;
+mod lake_maintenance;
 mod migrations;
 mod projects;
 mod state;
 mod tokens;
 
 pub use database::Catalog;
+pub use deletions::PendingDeletion;
 pub use error::CatalogError;
 pub use keys::ProjectKey;
 pub use lake::{Lake, LakeColumn, LakeFile, LakeTable};
 pub use lake_commit::{ColumnStatistics, Commit, Committed, NewFile};
+pub use lake_maintenance::{DeletedIdentity, LakeTotals, LiveFile, Replacement, ScheduledFile};
 pub use projects::ProjectRow;
 pub use state::{GroupHashRow, IssueStateRow, Restored};
 pub use tokens::{Token, TokenScope};

@@ -1,5 +1,6 @@
 //! The handle to the journal.
 
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -115,6 +116,12 @@ impl Journal {
     /// A reader that begins with an offset, which may lie ahead.
     pub fn reader(&self, from_offset: u64) -> Reader {
         Reader::new(Arc::clone(&self.0.shared), from_offset)
+    }
+
+    /// Makes the next record begin a segment, so that everything before it can be dropped from the disk as soon as it is
+    /// committed.
+    pub fn begin_segment(&self) {
+        self.0.shared.begin_segment.store(true, SeqCst);
     }
 
     /// Drops whole segments whose records all lie below an offset, never the one that is written. Returns the bytes that were freed.

@@ -12,9 +12,11 @@
 //! | [`json`] | a JSON value that borrows from the bytes it was read from |
 //! | [`category`], [`outcome`] | what an item counts as, and how it ended |
 //! | [`record`] | one entry of the journal |
+//! | [`deletion`] | what is to be deleted, and what that did |
 //! | [`limits`] | every bound, with its unit in its name |
 
 pub mod category;
+pub mod deletion;
 pub mod dsn;
 pub mod encoding;
 pub mod envelope;
