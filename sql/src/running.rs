@@ -211,7 +211,10 @@ impl RunningQueries {
     pub(crate) fn kill(&self, scope: &Scope, number: u64) -> bool {
         let state = self.state();
         let query = state.queries.get(&number).filter(|query| query.may_be_stopped_by(scope));
-        query.inspect(|query| drop(query.stop.send_replace(true))).is_some()
+        if let Some(query) = query {
+            query.stop.send_replace(true);
+        }
+        query.is_some()
     }
 
     /// The queries that a caller may know of: with a token for every project those of the organisation, else those of the token.

@@ -16,7 +16,6 @@ mod types;
 use std::pin::Pin;
 
 use arrow_flight::flight_service_server::FlightService;
-use arrow_flight::sql::action_cancel_query_result::CancelResult;
 use arrow_flight::sql::metadata::SqlInfoData;
 use arrow_flight::sql::server::{FlightSqlService, PeekableFlightDataStream};
 use arrow_flight::sql::{
@@ -26,7 +25,7 @@ use arrow_flight::sql::{
     CommandGetTableTypes, CommandGetTables, CommandGetXdbcTypeInfo, CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementIngest,
     CommandStatementQuery, CommandStatementUpdate, DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
 };
-use arrow_flight::{Action, ActionType, CancelStatus, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse, Ticket};
+use arrow_flight::{Action, ActionType, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse, Ticket};
 use datafusion::arrow::datatypes::{Field, Schema};
 use futures::Stream;
 use prost::Message;
@@ -317,11 +316,8 @@ impl<A: Authenticator> FlightSqlService for FlightSql<A> {
     async fn do_action_cancel_query(&self, query: ActionCancelQueryRequest, request: Request<Action>) -> Result<ActionCancelQueryResult, Status> {
         let scope = self.scope(&request).await?;
         let info = FlightInfo::decode(query.info).map_err(|e| Status::invalid_argument(format!("the FlightInfo cannot be read: {e}")))?;
-        let result = match self.cancel(&scope, &info)? {
-            CancelStatus::Cancelling => CancelResult::Cancelling,
-            _ => CancelResult::Cancelled,
-        };
-        Ok(ActionCancelQueryResult { result: result.into() })
+        // The older action numbers its results as the newer one its states.
+        Ok(ActionCancelQueryResult { result: self.cancel(&scope, &info)?.into() })
     }
 
     async fn do_action_fallback(&self, request: Request<Action>) -> Result<Response<<Self as FlightService>::DoActionStream>, Status> {
