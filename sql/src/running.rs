@@ -284,7 +284,10 @@ mod tests {
         let (a, b, other) = (scope(1, "a"), scope(1, "b"), scope(2, "a"));
         let mut held = vec![begin(&queries, &a, 1).await.unwrap(), begin(&queries, &a, 2).await.unwrap()];
         let busy = |result: Result<Place, QueryError>| result.unwrap_err().to_string();
-        assert!(busy(begin(&queries, &a, 3).await).contains("2 queries of the token a are running, and no more of one may at a time (query.max_concurrent_per_token)"));
+        assert!(
+            busy(begin(&queries, &a, 3).await)
+                .contains("2 queries of the token a are running, and no more of one may at a time (query.max_concurrent_per_token)")
+        );
         held.push(begin(&queries, &b, 3).await.unwrap());
         assert!(busy(begin(&queries, &b, 4).await).contains("3 queries of this organisation"));
         held.push(begin(&queries, &other, 5).await.unwrap());

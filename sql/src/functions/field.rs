@@ -156,7 +156,8 @@ impl FieldFunction {
     pub(super) fn new(definition: &'static Definition) -> Self {
         let mut documentation = Documentation::builder(SECTION, definition.meaning, definition.syntax()).with_sql_example(definition.example);
         for p in definition.parameters {
-            documentation = documentation.with_argument(p.name, p.default.map_or_else(|| p.kind.words().to_owned(), |d| format!("{}; {d} by default", p.kind.words())));
+            documentation =
+                documentation.with_argument(p.name, p.default.map_or_else(|| p.kind.words().to_owned(), |d| format!("{}; {d} by default", p.kind.words())));
         }
         Self { definition, documentation: documentation.build() }
     }

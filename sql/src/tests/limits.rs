@@ -110,7 +110,10 @@ async fn queries_at_a_time() {
     let (_folder, engine) = with(|options| options.token_queries_max = 1);
     let running = engine.query(&everything(), ENDLESS).await.unwrap();
     let (error, text) = refusal(&engine, "SELECT 1").await;
-    assert!(matches!(error, QueryError::Busy(_)) && text.contains("1 queries of the token everything") && text.contains("query.max_concurrent_per_token"), "{text}");
+    assert!(
+        matches!(error, QueryError::Busy(_)) && text.contains("1 queries of the token everything") && text.contains("query.max_concurrent_per_token"),
+        "{text}"
+    );
     let other = Scope { name: "another".to_owned(), ..everything() };
     assert_eq!(rows_of(&engine, &other).await, json!([[1]]));
     // A dropped stream ends its query and gives its place back.
