@@ -142,7 +142,7 @@ impl Engine {
             wait_max: options.wait_max,
         });
         let memory = SharedMemory::new(options.memory_bytes_max);
-        let (sessions, threads) = (Sessions::new(&options), Threads(Some(threads)));
+        let (sessions, threads) = (Sessions::new(&options, &runtime), Threads(Some(threads)));
         Ok(Self(Arc::new(Inner { snapshots, options, runtime, memory, sessions, running, threads })))
     }
 
