@@ -12,7 +12,8 @@
 //! | 4 | [`issues`] | errors into issues, with [`users`] |
 //! | 5 | [`output`] | rows of a tick into batches |
 //!
-//! [`schema`] says which tables there are and [`rows`] what their rows are made of.
+//! [`schema`] says which tables there are and [`rows`] what their rows are made of. [`sketch`] counts distributions, for queries
+//! and for maintained views alike.
 
 pub mod client_report;
 pub mod decode;
@@ -28,6 +29,7 @@ pub mod normalise;
 pub mod output;
 pub mod rows;
 pub mod schema;
+pub mod sketch;
 pub mod spans;
 mod stage;
 pub mod users;
