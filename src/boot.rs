@@ -22,7 +22,7 @@ use weir_sql::{Engine, EngineOptions};
 use crate::config::Config;
 use crate::data_dir::{DataDir, ServeLock};
 
-mod sources;
+pub mod sources;
 
 /// The running program.
 pub struct Weir {
