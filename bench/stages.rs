@@ -124,6 +124,7 @@ fn rows(facts: Vec<Fact>) -> (Vec<ErrorRow>, Vec<PayloadRow>, Vec<OutcomeRow>) {
     (errors, payloads, outcomes)
 }
 
+#[allow(clippy::print_stdout, reason = "a benchmark prints what it found")]
 fn stages(c: &mut Criterion) {
     let bodies = bodies(1);
     let bytes: usize = bodies.iter().map(|(plain, _)| plain.len()).sum();
@@ -131,7 +132,9 @@ fn stages(c: &mut Criterion) {
     group.throughput(Throughput::Elements(EVENTS as u64)).sample_size(20).measurement_time(Duration::from_secs(3));
     println!("{EVENTS} events of {} bytes on the average", bytes / EVENTS);
 
-    group.bench_function("decompress", |b| b.iter(|| bodies.iter().map(|(_, packed)| Encoding::Gzip.decode(packed, ENVELOPE_BYTES_MAX)).for_each(|p| drop(black_box(p)))));
+    group.bench_function("decompress", |b| {
+        b.iter(|| bodies.iter().map(|(_, packed)| Encoding::Gzip.decode(packed, ENVELOPE_BYTES_MAX)).for_each(|p| drop(black_box(p))))
+    });
     group.bench_function("frame", |b| b.iter(|| bodies.iter().map(|(plain, _)| Envelope::parse(plain)).for_each(|e| drop(black_box(e)))));
     let entries = entries(&bodies);
     group.bench_function("decode", |b| b.iter(|| entries.iter().map(decode).for_each(|d| drop(black_box(d)))));
@@ -188,10 +191,15 @@ fn journal_append(group: &mut BenchmarkGroup<'_, criterion::measurement::WallTim
     let records: Vec<Record> = bodies.iter().map(|(plain, packed)| record(plain, packed)).collect();
     let append = |records: Vec<Record>| {
         runtime.block_on(async {
-            let appended: Vec<_> = records.into_iter().map(|record| tokio::spawn({
-                let journal = journal.clone();
-                async move { journal.append(record).await }
-            })).collect();
+            let appended: Vec<_> = records
+                .into_iter()
+                .map(|record| {
+                    tokio::spawn({
+                        let journal = journal.clone();
+                        async move { journal.append(record).await }
+                    })
+                })
+                .collect();
             for append in appended {
                 append.await.expect("no panic").expect("appended");
             }

@@ -69,8 +69,7 @@ struct Meta {
 }
 
 /// Headers that belong to the connection or to the encoding, not to the SDK.
-const NOT_SENT: [&str; 8] =
-    ["host", "connection", "content-length", "transfer-encoding", "accept-encoding", "content-encoding", "x-sentry-auth", "expect"];
+const NOT_SENT: [&str; 8] = ["host", "connection", "content-length", "transfer-encoding", "accept-encoding", "content-encoding", "x-sentry-auth", "expect"];
 
 /// Reads the samples whose name matches. A file that is no envelope is left out, with a word on what was wrong with it.
 pub fn read(folder: &Path, only: &regex::Regex, varied: Varied, mut left_out: impl FnMut(&str, &str)) -> anyhow::Result<Vec<Sample>> {

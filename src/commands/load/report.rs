@@ -41,7 +41,8 @@ pub fn quantiles(histogram: &Histogram<u64>) -> String {
 }
 
 fn quantiles_json(histogram: &Histogram<u64>) -> Value {
-    let mut members: serde_json::Map<String, Value> = QUANTILES.iter().map(|(name, q)| ((*name).to_owned(), json!(ms(histogram.value_at_quantile(*q))))).collect();
+    let mut members: serde_json::Map<String, Value> =
+        QUANTILES.iter().map(|(name, q)| ((*name).to_owned(), json!(ms(histogram.value_at_quantile(*q))))).collect();
     members.insert("count".to_owned(), json!(histogram.len()));
     Value::Object(members)
 }

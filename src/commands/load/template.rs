@@ -77,8 +77,7 @@ impl Gap {
 }
 
 /// Keys of ids that belong to what is sent, so that no two sends may have them in common.
-const ID_KEYS: [&str; 9] =
-    ["event_id", "trace_id", "sid", "replay_id", "profile_id", "chunk_id", "profiler_id", "check_in_id", "associated_event_id"];
+const ID_KEYS: [&str; 9] = ["event_id", "trace_id", "sid", "replay_id", "profile_id", "chunk_id", "profiler_id", "check_in_id", "associated_event_id"];
 const SPAN_ID_KEYS: [&str; 3] = ["span_id", "parent_span_id", "segment_id"];
 const TIME_KEYS: [&str; 6] = ["timestamp", "start_timestamp", "end_timestamp", "started", "sent_at", "replay_start_timestamp"];
 /// A time further from the sending than this says something else than when the event was: it stays.
@@ -113,8 +112,8 @@ impl Template {
     pub fn new(envelope: &Envelope, varied: Varied) -> Result<Self, String> {
         let mut header = Json::parse(&envelope.header.raw).map_err(|e| format!("its header is no JSON: {e}"))?;
         let mut payloads: Vec<Option<Json<'_>>> = envelope.items.iter().map(json_payload).collect();
-        let mut found = Found::default();
-        found.release = header.str_at(&["trace", "release"]).map(str::to_owned);
+        let release = header.str_at(&["trace", "release"]).map(str::to_owned);
+        let mut found = Found { release, ..Found::default() };
         found.look_at(&header, "");
         payloads.iter().flatten().for_each(|payload| found.look_at(payload, ""));
         if found.is_odd {
@@ -401,7 +400,8 @@ fn write_seconds(us: i64, out: &mut Vec<u8>) {
 fn write_date(us: i64, out: &mut Vec<u8>) {
     let time = DateTime::from_timestamp_micros(us).unwrap_or_default();
     let (year, month, day, hour, minute, second) = (time.year(), time.month(), time.day(), time.hour(), time.minute(), time.second());
-    write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:06}Z", us.rem_euclid(1_000_000)).expect("memory does not fail to be written");
+    write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:06}Z", us.rem_euclid(1_000_000))
+        .expect("memory does not fail to be written");
 }
 
 fn write_hex(bytes: &[u8], out: &mut Vec<u8>) {
