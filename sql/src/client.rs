@@ -1,4 +1,4 @@
-//! A client: asks one statement and returns its rows.
+//! A client: asks statements and returns their rows.
 
 use arrow_flight::FlightClient;
 use arrow_flight::error::FlightError;
@@ -42,22 +42,45 @@ impl From<FlightError> for ClientError {
     }
 }
 
-/// Asks a statement; `url` is `grpc://HOST:PORT` or `http://HOST:PORT`.
-pub async fn query(url: &str, token: &str, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>), ClientError> {
-    let address = url.replacen("grpc://", "http://", 1).replacen("grpc+tcp://", "http://", 1);
-    let endpoint = Endpoint::from_shared(address).map_err(|_| ClientError::Url(url.to_owned()))?;
-    let channel = endpoint.connect().await.map_err(|e| ClientError::Unreachable { url: url.to_owned(), reason: root_cause(&e) })?;
-    let mut client = FlightClient::new(channel);
-    client.add_header("authorization", &format!("Bearer {token}"))?;
-    let command = CommandStatementQuery { query: sql.to_owned(), transaction_id: None };
-    let info = client.get_flight_info(FlightDescriptor::new_cmd(command.as_any().encode_to_vec())).await?;
-    let mut batches = Vec::new();
-    for endpoint in &info.endpoint {
-        let ticket = endpoint.ticket.clone().unwrap_or_else(|| Ticket::new(Vec::new()));
-        batches.extend(client.do_get(ticket).await?.try_collect::<Vec<_>>().await?);
+/// A connection to a server.
+pub struct Client {
+    flight: FlightClient,
+}
+
+impl Client {
+    /// Connects; `url` is `grpc://HOST:PORT` or `http://HOST:PORT`.
+    ///
+    /// # Errors
+    /// Where the address is none, or nobody answers there. The token is looked at with the first statement.
+    pub async fn connect(url: &str, token: &str) -> Result<Self, ClientError> {
+        let address = url.replacen("grpc://", "http://", 1).replacen("grpc+tcp://", "http://", 1);
+        let endpoint = Endpoint::from_shared(address).map_err(|_| ClientError::Url(url.to_owned()))?;
+        let channel = endpoint.connect().await.map_err(|e| ClientError::Unreachable { url: url.to_owned(), reason: root_cause(&e) })?;
+        let mut flight = FlightClient::new(channel);
+        flight.add_header("authorization", &format!("Bearer {token}"))?;
+        Ok(Self { flight })
     }
-    let schema = info.try_decode_schema().map_err(|e| ClientError::Answer(e.to_string()))?;
-    Ok((Arc::new(schema), batches))
+
+    /// Asks a statement.
+    ///
+    /// # Errors
+    /// Where the server refuses, or its answer cannot be read.
+    pub async fn query(&mut self, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>), ClientError> {
+        let command = CommandStatementQuery { query: sql.to_owned(), transaction_id: None };
+        let info = self.flight.get_flight_info(FlightDescriptor::new_cmd(command.as_any().encode_to_vec())).await?;
+        let mut batches = Vec::new();
+        for endpoint in &info.endpoint {
+            let ticket = endpoint.ticket.clone().unwrap_or_else(|| Ticket::new(Vec::new()));
+            batches.extend(self.flight.do_get(ticket).await?.try_collect::<Vec<_>>().await?);
+        }
+        let schema = info.try_decode_schema().map_err(|e| ClientError::Answer(e.to_string()))?;
+        Ok((Arc::new(schema), batches))
+    }
+}
+
+/// Connects and asks one statement; see [`Client`].
+pub async fn query(url: &str, token: &str, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>), ClientError> {
+    Client::connect(url, token).await?.query(sql).await
 }
 
 fn root_cause(error: &dyn std::error::Error) -> String {
