@@ -19,7 +19,8 @@ pub fn read<'a>(value: &mut Json<'a>, path: Path<'_>, notes: &mut Notes<'a>) {
         *mechanism = from_older(std::mem::take(mechanism));
     }
     read::object(mechanism, &MECHANISM, path, notes);
-    if mechanism.get("meta").is_some_and(is_deeply_empty) && !notes.has_below(path.key("meta")) {
+    if mechanism.get("meta").is_some_and(is_deeply_empty) {
+        notes.forget_below(path.key("meta"));
         mechanism.remove("meta");
     }
     let link = mechanism.get_mut("help_link");
