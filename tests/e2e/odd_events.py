@@ -206,7 +206,7 @@ def odd_value(rng):
         return [rng.choice(TEXTS + NUMBERS + [None, True]) for _ in range(rng.choice([1, 2, 3, 40]))]
     if kind == 10:
         return {rng.choice(KEYS): rng.choice(TEXTS + NUMBERS + [None, {}]) for _ in range(rng.randrange(1, 5))}
-    return rng.choice([["x" * 300] * 40, {f"k{i:04}": "v" * rng.randrange(1, 90) for i in range(rng.choice([10, 200, 700]))}, [[f"h{i}", "v" * 60] for i in range(rng.choice([3, 60, 200]))], [i for i in range(5000)]])
+    return rng.choice([["x" * 300] * 40, {f"k{i:04}": "v" * rng.randrange(1, 90) for i in range(rng.choice([10, 200, 700]))}, [[f"h{i}", "v" * 60] for i in range(rng.choice([3, 60, 200]))], [1_800_000_000 + i for i in range(900)]])
 
 
 def places(value, path=()):

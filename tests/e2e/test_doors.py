@@ -370,6 +370,12 @@ def test_a_chunked_body(weir, project):
     assert parse(body)[0]["event_id"] == made["event_id"]
 
 
+def test_38_auto_is_the_first_forwarded_address(weir, project):
+    made = event(user={"ip_address": "{{auto}}"})
+    weir.send(envelope(("event", made), event_id=made["event_id"]), project, {"X-Forwarded-For": "198.51.100.7, 10.0.0.1"})
+    weir.until(f"SELECT ip FROM errors WHERE event_id = '{made['event_id']}'", "198.51.100.7")
+
+
 def test_a_refused_body_is_read_before_the_connection_closes(weir):
     """The client reads the status, not a reset, though it is refused before its body was read."""
     answer = weir.post("/api/1/envelope/", b"x" * (8 << 20), {})

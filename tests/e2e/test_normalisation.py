@@ -138,7 +138,8 @@ def test_odd_events():
     reference = Reference()
     differing = [(changed, unexplained(ours, reference.normalised(payload))) for (changed, _), payload, ours in zip(events, payloads, normalised(payloads))]
     differing = [(changed, found) for changed, found in differing if found]
-    assert len(differing) * 200 <= COUNT, f"seed {SEED}: {len(differing)} of {COUNT} differ\n{said(differing)}"
+    # Where two odd things meet a limit at once a few still differ, in what is remarked on more than in what is stored.
+    assert len(differing) * 300 <= COUNT, f"seed {SEED}: {len(differing)} of {COUNT} differ\n{said(differing)}"
 
 
 def test_user_agents():

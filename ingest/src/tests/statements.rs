@@ -320,7 +320,7 @@ async fn the_record_says_who_sent_and_keeps_the_body_as_it_came() {
     let [intake] = intakes.as_slice() else { panic!("one record, not {}", intakes.len()) };
     assert_eq!((intake.project.project_id, intake.project.slug.as_str(), intake.key_id), (1, "p1", Some(1)));
     assert_eq!(intake.client.as_deref(), Some("test/1.0"));
-    assert_eq!(intake.client_ip.map(|ip| ip.to_string()).as_deref(), Some("203.0.113.7"));
+    assert_eq!(intake.client_ip.map(|ip| ip.to_string()).as_deref(), Some("203.0.113.7"), "38 the first of X-Forwarded-For");
     assert_eq!(intake.user_agent.as_deref(), Some("é".repeat(256).as_str()));
     assert_eq!(intake.event_id.map(|id| id.to_string()).as_deref(), Some(ID));
     let stored = intake.body.clone().map(|body| body.bytes_in_memory());

@@ -7,6 +7,8 @@ use super::fields::context;
 use super::note::Notes;
 use super::path::Path;
 use super::read;
+use super::request::body;
+use super::span::links;
 
 /// Contexts of which a name and a version are one text too, under the context's type.
 const NAMED: [&str; 3] = ["browser", "os", "runtime"];
@@ -45,6 +47,13 @@ pub fn normalise<'a>(event: &mut Object<'a>, event_id: EventId, notes: &mut Note
             name(object, kind);
         }
     }
+    for (_, value) in contexts.iter_mut() {
+        if let Json::Object(response) = value
+            && response.get("type").and_then(Json::as_str) == Some("response")
+        {
+            body(response);
+        }
+    }
     if contexts.get("trace").is_none_or(|trace| trace.str_at(&["type"]) != Some("trace")) {
         let path = Path::Root.key("contexts");
         notes.forget_below(path.key("trace"));
@@ -77,6 +86,7 @@ fn normalise_trace<'a>(trace: &mut Object<'a>, event_id: EventId, is_transaction
         }
         trace.insert("trace_id", Json::text(event_id.to_string()));
     }
+    links(trace, path, &event_id.to_string(), notes);
     if trace.get("span_id").is_none() {
         let span_id = trace.get("trace_id").and_then(Json::as_str).unwrap_or_default().get(..16).unwrap_or_default().to_owned();
         trace.insert("span_id", Json::text(span_id));

@@ -102,8 +102,8 @@ pub static EVENT: Struct = Struct {
         text("dist").max(64, 0).trimmed().nonempty().of(Chars::Word("_.-")),
         text("environment").max(64, 0).trimmed().nonempty(),
         text("site"),
-        object("user", &USER).skipped(),
-        object("request", &REQUEST).skipped(),
+        object("user", &USER),
+        object("request", &REQUEST),
         Field::new("contexts", Kind::Special(super::contexts::read)),
         Field::new("breadcrumbs", Kind::Values(&BREADCRUMB)),
         Field::new("exception", Kind::Values(&EXCEPTION)),
@@ -186,8 +186,8 @@ static REQUEST: Struct = Struct {
         text("method"),
         text("protocol"),
         any("data").bag(8192, 7),
-        Field::new("query_string", Kind::Special(request::read_query)).bag(1024, 0).skipped(),
-        text("fragment").max(1024, 100).skipped(),
+        Field::new("query_string", Kind::Special(request::read_query)).bag(1024, 0),
+        text("fragment").max(1024, 100),
         Field::new("cookies", Kind::Special(request::read_cookies)).bag(2048, 0),
         Field::new("headers", Kind::Special(request::read_headers)).bag(8192, 0).skipped(),
         unsigned("body_size"),
@@ -330,7 +330,7 @@ static FRAME_DATA: Struct = Struct {
     name: "framedata",
     other: Other::Dropped,
     fields: &[
-        text("sourcemap").max(256, 40).skipped(),
+        text("sourcemap").max(256, 40),
         text("orig_function").max(256, 20),
         text("orig_filename").max(256, 40),
         unsigned("orig_lineno"),
@@ -646,7 +646,7 @@ static GPU: Struct = of_context(&[
 ]);
 
 static RESPONSE: Struct = of_context(&[
-    Field::new("cookies", Kind::Special(request::read_cookies)).bag(2048, 0),
+    Field::new("cookies", Kind::Special(request::read_cookies)).bag(2048, 0).skipped(),
     Field::new("headers", Kind::Special(request::read_headers)).bag(8192, 0).skipped(),
     unsigned("status_code"),
     unsigned("body_size"),

@@ -7,7 +7,7 @@ use super::path::Path;
 use super::size::json_size;
 
 /// Parts that are none are listed where together they are smaller.
-const REFUSED_BYTES_MAX: usize = 500;
+const REFUSED_BYTES_MAX: usize = 4096;
 /// Whole numbers up to here are exact as floats.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 

@@ -114,7 +114,8 @@ fn parse_debug_id(text: &str) -> Option<String> {
     let time = text.get(..8).filter(|time| time.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
     let rest = &text[8..];
     let age = age(rest.strip_prefix('-').unwrap_or(rest)).filter(|_| !rest.is_empty())?;
-    Some(format!("{}-{age:x}", time.to_ascii_uppercase()))
+    let time = time.to_ascii_uppercase();
+    Some(if age == 0 { time } else { format!("{time}-{age:x}") })
 }
 
 fn age(digits: &str) -> Option<u32> {

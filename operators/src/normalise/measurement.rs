@@ -136,7 +136,7 @@ fn named<'a>(measurements: &mut Object<'a>, path: Path<'_>, notes: &mut Notes<'a
         }
         notes.forget_below(path.key(&name));
         let reason = match lower.is_empty() {
-            true => format!("measurement name '{name}' cannot be empty"),
+            true => "measurement name '' cannot be empty".to_owned(),
             false => format!("measurement name '{name}' can contain only characters a-z0-9._"),
         };
         notes.error(path, "invalid_data", vec![("reason", Json::text(reason))]);

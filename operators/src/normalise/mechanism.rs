@@ -19,7 +19,8 @@ pub fn read<'a>(value: &mut Json<'a>, path: Path<'_>, notes: &mut Notes<'a>) {
         *mechanism = from_older(std::mem::take(mechanism));
     }
     read::object(mechanism, &MECHANISM, path, notes);
-    if mechanism.get("meta").is_some_and(is_deeply_empty) && !notes.has_below(path.key("meta")) {
+    if mechanism.get("meta").is_some_and(is_deeply_empty) {
+        notes.forget_below(path.key("meta"));
         mechanism.remove("meta");
     }
     let link = mechanism.get_mut("help_link");
@@ -50,7 +51,7 @@ fn from_older(older: Object<'_>) -> Object<'_> {
 }
 
 /// Gives the numbers of kernels in the mechanisms of all exceptions the names that they have on the event's system.
-pub fn name_numbers(event: &mut Object<'_>) {
+pub fn name_numbers<'a>(event: &mut Object<'a>, notes: &mut Notes<'a>) {
     let has_numbers =
         |exception: &Json<'_>| exception.at(&["mechanism", "meta"]).and_then(Json::as_object).is_some_and(|meta| meta.iter().any(|(key, _)| key != "ns_error"));
     if !event.get("exception").and_then(|e| e.get("values")).and_then(Json::as_array).unwrap_or_default().iter().any(has_numbers) {
@@ -58,10 +59,14 @@ pub fn name_numbers(event: &mut Object<'_>) {
     }
     let system = system(event);
     let values = event.get_mut("exception").and_then(Json::as_object_mut).and_then(|e| e.get_mut("values")).and_then(Json::as_array_mut);
-    for exception in values.into_iter().flatten() {
+    let path = Path::Root.key("exception");
+    let path = path.key("values");
+    for (index, exception) in values.into_iter().flatten().enumerate() {
+        let path = path.index(index);
+        let path = path.key("mechanism");
         let mechanism = exception.as_object_mut().and_then(|e| e.get_mut("mechanism")).and_then(Json::as_object_mut);
         if let Some(Json::Object(meta)) = mechanism.and_then(|m| m.get_mut("meta")) {
-            name_all(meta, system);
+            name_all(meta, system, path.key("meta"), notes);
         }
     }
 }
@@ -85,33 +90,38 @@ fn system(event: &Object<'_>) -> Option<System> {
     }
 }
 
-fn name_all(meta: &mut Object<'_>, system: Option<System>) {
-    name_one(meta, "errno", "number", "name", |number| match system? {
+fn name_all<'a>(meta: &mut Object<'a>, system: Option<System>, path: Path<'_>, notes: &mut Notes<'a>) {
+    let mut name_one = |meta: &mut Object<'a>, member, number, name, find: &dyn Fn(i64) -> Option<&'static str>| {
+        if name_one(meta, member, number, name, find) {
+            notes.forget_below(path.key(member).key(name));
+        }
+    };
+    name_one(meta, "errno", "number", "name", &|number| match system? {
         System::Linux => of(ERRNO_LINUX, number),
         System::Darwin => of(ERRNO_DARWIN, number),
         System::Windows => of(ERRNO_WINDOWS, number),
     });
-    name_one(meta, "signal", "number", "name", |number| match system? {
+    name_one(meta, "signal", "number", "name", &|number| match system? {
         System::Linux => of(SIGNALS_LINUX, number),
         System::Darwin => of(SIGNALS_DARWIN, number),
         System::Windows => None,
     });
     let signal = meta.get("signal").and_then(|signal| signal.get("number")).and_then(Json::as_i64);
-    name_one(meta, "signal", "code", "code_name", |code| {
+    name_one(meta, "signal", "code", "code_name", &|code| {
         let named = SIGNAL_CODES_DARWIN.iter().find(|(of, number, _)| Some(*of) == signal && *number == code);
         named.filter(|_| system == Some(System::Darwin)).map(|(_, _, name)| *name)
     });
-    name_one(meta, "mach_exception", "exception", "name", |number| of(MACH_EXCEPTIONS, number));
+    name_one(meta, "mach_exception", "exception", "name", &|number| of(MACH_EXCEPTIONS, number));
 }
 
-fn name_one(meta: &mut Object<'_>, member: &str, number: &str, name: &'static str, find: impl Fn(i64) -> Option<&'static str>) {
-    let Some(Json::Object(member)) = meta.get_mut(member) else { return };
+/// Whether a name was given.
+fn name_one(meta: &mut Object<'_>, member: &str, number: &str, name: &'static str, find: &dyn Fn(i64) -> Option<&'static str>) -> bool {
+    let Some(Json::Object(member)) = meta.get_mut(member) else { return false };
     if member.get(name).is_some() {
-        return;
+        return false;
     }
-    if let Some(found) = member.get(number).and_then(Json::as_i64).and_then(find) {
-        member.insert(name, Json::text(found));
-    }
+    let found = member.get(number).and_then(Json::as_i64).and_then(find);
+    found.inspect(|found| member.insert(name, Json::text(*found))).is_some()
 }
 
 fn of(names: &[(i64, &'static str)], number: i64) -> Option<&'static str> {

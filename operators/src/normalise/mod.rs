@@ -144,7 +144,7 @@ pub fn event<'a>(event: &mut Json<'a>, context: &EventContext) -> Result<(), Inv
     user_agent::normalise(event, &mut notes);
     measurement::normalise(event, duration_ms(event), &mut notes);
     contexts::normalise(event, context.event_id, &mut notes);
-    mechanism::name_numbers(event);
+    mechanism::name_numbers(event, &mut notes);
     trim::normalise(event, &mut notes);
     without_what_says_nothing(event, &notes);
     notes.write(event);

@@ -52,7 +52,11 @@ pub fn member<'a>(given: &mut Json<'a>, field: &Field, path: Path<'_>, notes: &m
     if given.is_null() {
         return notes.has(path);
     }
-    !(field.skips_empty && is_empty(given))
+    let says_nothing = match field.kind {
+        Kind::Object(_) => is_deeply_empty(given),
+        _ => is_empty(given),
+    };
+    !(field.skips_empty && says_nothing) || notes.has_below(path)
 }
 
 /// The JSON of a value, the members of objects by their keys.
@@ -102,7 +106,11 @@ pub fn is_empty(value: &Json<'_>) -> bool {
 pub fn value<'a>(value: &mut Json<'a>, field: &Field, path: Path<'_>, notes: &mut Notes<'a>) {
     let refuse = |value: &mut Json<'a>, notes: &mut Notes<'a>, reason: Cow<'a, str>| notes.invalid(path, reason, value.take());
     match field.kind {
-        Kind::Any => {}
+        Kind::Any => {
+            if let Some(refused) = value.as_str().and_then(|text| field.chars.first_refused(text)) {
+                refuse(value, notes, format!("invalid character {refused:?}").into());
+            }
+        }
         Kind::Text => text(value, field, path, notes),
         Kind::Primitive => {
             if primitive(value, path, notes) {

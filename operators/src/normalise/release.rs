@@ -9,9 +9,12 @@ const RELEASE_CHARS_MAX: usize = 200;
 const ENVIRONMENT_CHARS_MAX: usize = 64;
 const DIST_CHARS_MAX: usize = 64;
 
+/// A field with what makes its text valid.
+type Check = (&'static str, fn(&str) -> bool);
+
 /// Takes out a release, environment or distribution that is none. One that is too long is none: it is not cut.
 pub fn normalise<'a>(event: &mut Object<'a>, notes: &mut Notes<'a>) {
-    let checks: [(&str, fn(&str) -> bool); 2] = [("release", is_release), ("environment", is_environment)];
+    let checks: [Check; 2] = [("release", is_release), ("environment", is_environment)];
     for (key, is_valid) in checks {
         if let Some(value) = event.get_mut(key)
             && value.as_str().is_some_and(|text| !is_valid(text))

@@ -94,8 +94,8 @@ fn cookie_header(request: &mut Object<'_>) {
     }
 }
 
-/// A body that is JSON or a form becomes structure, and `inferred_content_type` says which it was.
-fn body(request: &mut Object<'_>) {
+/// The body of a request or response that is JSON or a form becomes structure, and `inferred_content_type` says which it was.
+pub fn body(request: &mut Object<'_>) {
     let content_type = request_content_type(request);
     let mut inferred = content_type;
     if let Some(data) = request.get_mut("data")

@@ -69,6 +69,7 @@ fn normalise_one<'a>(span: &mut Object<'a>, shift: Shift, path: Path<'_>, trace_
         notes.remark(path.key("trace_id"), "nil_trace_id", "s");
         span.insert("trace_id", Json::text(trace_id.to_owned()));
     }
+    links(span, path, trace_id, notes);
     if !is_transaction {
         return;
     }
@@ -78,6 +79,18 @@ fn normalise_one<'a>(span: &mut Object<'a>, shift: Shift, path: Path<'_>, trace_
     }
     if span.get("op").is_none() {
         span.insert("op", Json::text("default"));
+    }
+}
+
+/// Links to traces whose id is all zeros lead to the event's own.
+pub fn links<'a>(holder: &mut Object<'a>, path: Path<'_>, trace_id: &str, notes: &mut Notes<'a>) {
+    let path = path.key("links");
+    for (index, link) in holder.get_mut("links").and_then(Json::as_array_mut).into_iter().flatten().enumerate() {
+        let is_nil = link.str_at(&["trace_id"]).is_some_and(|id| id.bytes().all(|byte| byte == b'0'));
+        if let (Json::Object(link), true) = (link, is_nil) {
+            notes.remark(path.index(index).key("trace_id"), "nil_trace_id", "s");
+            link.insert("trace_id", Json::text(trace_id.to_owned()));
+        }
     }
 }
 

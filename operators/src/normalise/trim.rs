@@ -327,7 +327,17 @@ impl<'a> Trim<'_, 'a> {
         }
         self.depth += 1;
         for (index, pair) in pairs.iter_mut().enumerate() {
-            self.free(pair, path.index(index));
+            if self.bytes_left() == 0 || self.depth_left() == 0 {
+                *pair = Json::Null;
+                continue;
+            }
+            let path = path.index(index);
+            self.depth += 1;
+            for (at, part) in pair.as_array_mut().into_iter().flatten().enumerate() {
+                self.free(part, path.index(at));
+            }
+            self.depth -= 1;
+            self.spend(flat_size(pair) + EACH_BYTES);
         }
         self.depth -= 1;
     }

@@ -25,9 +25,12 @@ pub enum InferIp {
 impl InferIp {
     /// What the event's SDK asks for.
     pub fn of(event: &Object<'_>) -> Self {
-        match event.get("sdk").and_then(|sdk| sdk.str_at(&["settings", "infer_ip"])) {
+        let settings = event.get("sdk").and_then(|sdk| sdk.get("settings")).and_then(Json::as_object);
+        match settings.and_then(|settings| settings.get("infer_ip")).and_then(Json::as_str) {
             Some("auto") => Self::Auto,
             Some("never") => Self::Never,
+            // Something else was asked for, and taken out: rather no address than one that was not wanted.
+            None if settings.is_some_and(|settings| settings.contains_key("infer_ip")) => Self::Never,
             _ => Self::Legacy,
         }
     }
