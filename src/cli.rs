@@ -143,6 +143,7 @@ pub struct DeleteFrom {
     /// Remove the bytes at once, and do not wait for lake.grace: readers of older snapshots outside weir may fail
     #[arg(long)]
     pub now: bool,
+    /// The data directory
     #[command(flatten)]
     pub common: Common,
 }
