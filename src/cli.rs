@@ -119,7 +119,7 @@ enum DeleteTarget {
     /// Issues with their events; what arrives later starts new ones
     Issue {
         /// Their short ids (SHOP-1A) or ids
-        #[arg(required = true, value_name = "SHORT_ID|GROUP_ID", allow_hyphen_values = true)]
+        #[arg(required = true, value_name = "SHORT_ID|GROUP_ID")]
         ids: Vec<String>,
         #[command(flatten)]
         from: DeleteFrom,
