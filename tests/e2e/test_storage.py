@@ -107,7 +107,7 @@ def test_deletions_by_command_line(fresh):
     assert weir.value(f"SELECT count(*) AS n FROM payloads WHERE event_id = '{event_id}'") == 0
     weir.until("SELECT times_seen FROM issues WHERE title LIKE 'One%' AND project = 'default'", 1)
 
-    weir.cli("delete", "issue", "--project", "default", "--now", short_id)
+    weir.cli("delete", "issue", short_id, "--project", "default", "--now")
     weir.until(f"SELECT count(*) AS n FROM issues WHERE short_id = '{short_id}'", 0)
     assert weir.value("SELECT count(*) AS n FROM errors WHERE title LIKE 'Two%'") == 0
 
