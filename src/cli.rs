@@ -122,7 +122,7 @@ enum DeleteTarget {
     /// Issues with their events; what arrives later starts new ones
     Issue {
         /// Their short ids (SHOP-1A) or ids
-        #[arg(required = true, value_name = "SHORT_ID|GROUP_ID", allow_hyphen_values = true)]
+        #[arg(required = true, value_name = "SHORT_ID|GROUP_ID")]
         ids: Vec<String>,
         #[command(flatten)]
         from: DeleteFrom,
@@ -146,6 +146,7 @@ pub struct DeleteFrom {
     /// Remove the bytes at once, and do not wait for lake.grace: readers of older snapshots outside weir may fail
     #[arg(long)]
     pub now: bool,
+    /// The data directory
     #[command(flatten)]
     pub common: Common,
 }

@@ -201,7 +201,11 @@ impl Maintenance {
     fn pass(&mut self) -> Result<bool, MaintenanceError> {
         let deletions = self.runtime.block_on(self.catalog.pending_deletions())?;
         self.erased.retain(|seq| deletions.iter().any(|pending| pending.seq == *seq));
-        let mut worked = self.carry_out(&deletions)?;
+        // A deletion that has to wait keeps nothing else from being done.
+        let (mut worked, trouble) = match self.carry_out(&deletions) {
+            Err(error @ MaintenanceError::LeftAlone(_)) => (false, Some(error.to_string())),
+            carried => (carried?, None),
+        };
         let kept_days = self.kept_days()?;
         let files = self.observe()?;
         worked |= self.expire_rows(&files, &kept_days)?;
@@ -220,7 +224,7 @@ impl Maintenance {
             self.runtime.block_on(self.catalog.forget_identities(now_ms().saturating_sub(DEDUPLICATION_WINDOW_MS + 120_000)))?;
             self.log_holds_deleted = !self.runtime.block_on(self.catalog.checkpoint())?;
         }
-        self.report(&merging, &kept_days, deletions.len())?;
+        self.report(&merging, &kept_days, deletions.len(), trouble)?;
         Ok(worked)
     }
 
@@ -237,7 +241,7 @@ impl Maintenance {
         Ok(worked)
     }
 
-    fn report(&self, files: &[plan::File], kept_days: &BTreeMap<i64, u16>, pending_deletions: usize) -> Result<(), MaintenanceError> {
+    fn report(&self, files: &[plan::File], kept_days: &BTreeMap<i64, u16>, pending_deletions: usize, trouble: Option<String>) -> Result<(), MaintenanceError> {
         let totals = self.runtime.block_on(self.catalog.lake_totals())?;
         let backlog_files = plan::backlog(files, today(), kept_days, self.limits());
         metrics::gauge!(telemetry::LAKE_FILES).set(totals.files as f64);
@@ -252,7 +256,7 @@ impl Maintenance {
             backlog_files: backlog_files as u64,
             pending_deletions: pending_deletions as u64,
             passes: self.progress.report().maintenance.passes + 1,
-            trouble: None,
+            trouble,
         });
         Ok(())
     }
