@@ -49,6 +49,11 @@ impl Hot {
         (self.batches.len() - first >= MERGED_BATCHES).then_some(first)
     }
 
+    /// The batches, one by one.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &RecordBatch> {
+        self.batches.iter()
+    }
+
     /// The batches.
     pub(crate) fn batches(&self) -> Arc<[RecordBatch]> {
         self.batches.as_slice().into()

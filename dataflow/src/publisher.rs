@@ -151,13 +151,10 @@ impl Tables {
             let hot: Arc<[RecordBatch]> = match (table.kind, table.name) {
                 (TableKind::Current, "issues") => self.issues.batches(),
                 (TableKind::Current, "projects") => self.projects.batches(),
-                _ => self
-                    .frozen
-                    .get(table.name)
-                    .into_iter()
-                    .flat_map(|b| b.iter().cloned())
-                    .chain(self.hot.get(table.name).into_iter().flat_map(|h| h.batches().to_vec()))
-                    .collect(),
+                _ => {
+                    let frozen = self.frozen.get(table.name).into_iter().flat_map(|batches| batches.iter());
+                    frozen.chain(self.hot.get(table.name).into_iter().flat_map(Hot::iter)).cloned().collect()
+                }
             };
             let cold = self.cold.get(table.name).cloned().unwrap_or_default();
             tables.insert(table.name, TableSnapshot { hot, cold });

@@ -23,6 +23,9 @@ use crate::telemetry;
 const PROBE_AFTER: Duration = Duration::from_secs(1);
 /// What a probe writes behind the last record, and cuts off again.
 const PROBE_BYTES: usize = 4096;
+/// After a batch of several records the next one gathers for so long: those that were just answered send again at once, and half as
+/// many syncs make all of them durable. A record that comes alone waits for nothing.
+const GATHER: Duration = Duration::from_micros(200);
 /// The buffer of frames is kept up to this size.
 const BUFFER_KEPT_BYTES: usize = 4 << 20;
 
@@ -75,7 +78,13 @@ impl Writer {
         let _ending = Ending(Arc::clone(&self.shared));
         loop {
             match self.shared.queue.take(self.space(), self.failing.then_some(PROBE_AFTER)) {
-                Taken::Batch { pending, fits } => self.append(pending, fits),
+                Taken::Batch { pending, fits } => {
+                    let several = pending.len() > 1;
+                    self.append(pending, fits);
+                    if several {
+                        std::thread::sleep(GATHER);
+                    }
+                }
                 Taken::Idle => self.probe(),
                 Taken::Closed => return,
             }

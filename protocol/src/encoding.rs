@@ -1,5 +1,6 @@
 //! Content encodings: bounded decompression, the same for a request body and for a body that comes back from the journal.
 
+use std::cell::RefCell;
 use std::io::Read;
 
 use bytes::Bytes;
@@ -62,7 +63,10 @@ impl Encoding {
         match self {
             Self::Identity if body.len() > bytes_max => Err(DecodeError::TooLarge(bytes_max)),
             Self::Identity => Ok(body.clone()),
-            Self::Gzip => self.read(flate2::bufread::MultiGzDecoder::new(&body[..]), body.len(), bytes_max),
+            Self::Gzip => match gunzip_whole(body, bytes_max) {
+                Some(plain) => Ok(plain),
+                None => self.read(flate2::bufread::MultiGzDecoder::new(&body[..]), body.len(), bytes_max),
+            },
             Self::Deflate => self.read(flate2::bufread::ZlibDecoder::new(&body[..]), body.len(), bytes_max),
             Self::Br => self.read(brotli::Decompressor::new(&body[..], 16 << 10), body.len(), bytes_max),
             Self::Zstd => {
@@ -81,6 +85,35 @@ impl Encoding {
         }
         Ok(out.into())
     }
+}
+
+thread_local! {
+    static GUNZIP: RefCell<libdeflater::Decompressor> = RefCell::new(libdeflater::Decompressor::new());
+}
+
+/// The header and the trailer of a gzip member.
+const GZIP_FRAME_BYTES: usize = 18;
+/// Deflate makes no more than this out of a byte, so that a trailer which says more lies.
+const DEFLATE_RATIO_MAX: usize = 1032;
+
+/// Decompresses a body that is one gzip member, into a buffer of the size that its trailer states. `None` for anything else, which
+/// may still be gzip: several members, a size past the bound, or an error that the stream names.
+fn gunzip_whole(body: &[u8], bytes_max: usize) -> Option<Bytes> {
+    const MAGIC: [u8; 3] = [0x1f, 0x8b, 8];
+    if body.len() < GZIP_FRAME_BYTES || !body.starts_with(&MAGIC) {
+        return None;
+    }
+    let size = u32::from_le_bytes(*body.last_chunk()?) as usize;
+    if size > bytes_max || size / DEFLATE_RATIO_MAX > body.len() {
+        return None;
+    }
+    // Only the first of several members would be read. Where the bytes of a beginning turn up by chance, the stream finds out.
+    if memchr::memmem::find(&body[MAGIC.len()..], &MAGIC).is_some() {
+        return None;
+    }
+    let mut plain = vec![0; size];
+    let written = GUNZIP.with_borrow_mut(|gunzip| gunzip.gzip_decompress(body, &mut plain)).ok()?;
+    (written == size).then(|| plain.into())
 }
 
 #[cfg(test)]
@@ -122,6 +155,34 @@ mod tests {
             if encoding != Encoding::Identity {
                 assert_eq!(encoding.decode(&body.slice(..body.len() - 5), plain.len()), Err(DecodeError::Malformed(encoding.name())), "{encoding:?} cut");
                 assert_eq!(encoding.decode(&Bytes::from_static(b"{}\n{}"), 100), Err(DecodeError::Malformed(encoding.name())), "{encoding:?} wrong");
+            }
+        }
+    }
+
+    #[test]
+    fn gzip_of_any_frame_is_the_same_whole_and_as_a_stream() {
+        let plain = b"a line of text\n".repeat(1000);
+        let member = encoded(Encoding::Gzip, &plain);
+        let joined = |parts: &[&[u8]]| Bytes::from(parts.concat());
+        assert!(gunzip_whole(&member, plain.len()).is_some(), "one member is taken whole");
+        let stream = |body: &Bytes, max| Encoding::Gzip.read(flate2::bufread::MultiGzDecoder::new(&body[..]), body.len(), max);
+        let mut lying = member.to_vec();
+        let end = lying.len();
+        lying[end - 4..].copy_from_slice(&u32::MAX.to_le_bytes());
+        let mut wrong = member.to_vec();
+        wrong[end - 8] ^= 1;
+        for (name, body) in [
+            ("one member", member.clone()),
+            ("two members", joined(&[&member, &member])),
+            ("bytes behind it", joined(&[&member, b"garbage"])),
+            ("an empty member behind it", joined(&[&member, &encoded(Encoding::Gzip, b"")])),
+            ("nothing in it", encoded(Encoding::Gzip, b"")),
+            ("a size that lies", lying.into()),
+            ("a wrong checksum", wrong.into()),
+            ("cut", member.slice(..end - 9)),
+        ] {
+            for max in [plain.len() - 1, plain.len(), 3 * plain.len()] {
+                assert_eq!(Encoding::Gzip.decode(&body, max), stream(&body, max), "{name}, at most {max}");
             }
         }
     }

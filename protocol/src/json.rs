@@ -146,6 +146,14 @@ impl<'a> Json<'a> {
         self.at(path)?.as_str()
     }
 
+    /// Compact JSON text, written into a buffer that begins with a capacity: a text of many kilobytes is then not copied over and
+    /// over while it grows.
+    pub fn to_text(&self, capacity_bytes: usize) -> String {
+        let mut text = Vec::with_capacity(capacity_bytes);
+        serde_json::to_writer(&mut text, self).expect("memory does not fail to be written, and keys are texts");
+        String::from_utf8(text).expect("JSON text is made of texts")
+    }
+
     /// Takes the value out, leaving `null`.
     pub fn take(&mut self) -> Json<'a> {
         std::mem::take(self)
@@ -169,7 +177,7 @@ impl<'a> Json<'a> {
 impl fmt::Display for Json<'_> {
     /// Compact JSON text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
+        f.write_str(&self.to_text(0))
     }
 }
 
