@@ -5,6 +5,7 @@
 //! `ducklake_` are the catalog of a DuckLake (version 1.0 of its specification), so that any reader of that format can
 //! attach the same file. Nothing in the file is a secret: keys are public and tokens are stored hashed.
 
+mod alerts;
 mod database;
 mod error;
 mod keys;
@@ -15,6 +16,7 @@ mod projects;
 mod state;
 mod tokens;
 
+pub use alerts::{AlertCommit, RestoredAlerts};
 pub use database::Catalog;
 pub use error::CatalogError;
 pub use keys::ProjectKey;

@@ -26,6 +26,7 @@ pub mod issues;
 pub mod logs;
 pub mod normalise;
 pub mod output;
+pub mod relation;
 pub mod rows;
 pub mod schema;
 pub mod spans;

@@ -12,6 +12,7 @@
 //! | [`json`] | a JSON value that borrows from the bytes it was read from |
 //! | [`category`], [`outcome`] | what an item counts as, and how it ended |
 //! | [`record`] | one entry of the journal |
+//! | [`subscription`] | subscriptions, alerts, transitions |
 //! | [`limits`] | every bound, with its unit in its name |
 
 pub mod category;
@@ -23,6 +24,7 @@ pub mod json;
 pub mod limits;
 pub mod outcome;
 pub mod record;
+pub mod subscription;
 
 pub use category::Category;
 pub use ids::{EventId, KeyId, OrgId, ProjectId, PublicKey};
