@@ -22,6 +22,7 @@ pub mod scope;
 mod server;
 mod statement;
 mod stored;
+pub mod subscription;
 mod tables;
 pub mod telemetry;
 mod views;
