@@ -22,5 +22,7 @@ mod ticker;
 #[cfg(test)]
 mod tests;
 
+// Measurements and tests lay out lakes of their own, with the writer of commits.
+pub use lake::file::{WriteError, write as write_file};
 pub use progress::{Progress, ProgressReport};
 pub use runtime::{Graph, GraphError, GraphOptions};

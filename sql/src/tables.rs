@@ -13,7 +13,6 @@ use datafusion::common::{Result, TableReference, plan_err};
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableType, col};
 use datafusion::physical_plan::ExecutionPlan;
-use weir_dataflow::snapshot::Snapshot;
 use weir_operators::schema::{self, Table};
 
 use crate::hex_id::hex_id;
@@ -25,12 +24,11 @@ pub(crate) const CATALOG: &str = "weir";
 /// The one schema.
 pub(crate) const SCHEMA: &str = "public";
 
-/// The tables of a caller; views are added by planning them over these.
-pub(crate) fn scoped(snapshot: &Snapshot, scope: &Scope) -> Result<BTreeMap<String, Arc<dyn TableProvider>>> {
+/// The tables of a caller; views are added by planning them over these. They are bound to no snapshot: the session is.
+pub(crate) fn scoped(scope: &Scope) -> Result<BTreeMap<String, Arc<dyn TableProvider>>> {
     let mut tables: BTreeMap<String, Arc<dyn TableProvider>> = BTreeMap::new();
     for table in schema::tables() {
-        let Some(stored) = snapshot.table(table.name) else { return plan_err!("the snapshot has no table {}", table.name) };
-        let plan = plan(table, StoredTable::new(table, stored.clone()), scope)?;
+        let plan = plan(table, StoredTable::new(table), scope)?;
         tables.insert(table.name.to_owned(), Arc::new(PlannedTable::new(plan, TableType::Base, table.sql_schema())?));
     }
     Ok(tables)

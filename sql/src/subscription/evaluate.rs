@@ -21,7 +21,7 @@ impl Evaluate for Physical {
         // A function that panics on some value is an error of the subscription that uses it, and not the end of a worker.
         let evaluated = catch_unwind(AssertUnwindSafe(|| self.0.evaluate(batch).and_then(|value| value.into_array(batch.num_rows()))));
         match evaluated {
-            Ok(result) => result.map_err(|error| EvaluateError(crate::engine::one_line(&error.strip_backtrace()))),
+            Ok(result) => result.map_err(|error| EvaluateError(crate::error::one_line(&error.strip_backtrace()))),
             Err(_) => Err(EvaluateError(format!("{} panicked on a value", self.0))),
         }
     }

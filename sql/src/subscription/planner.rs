@@ -10,6 +10,7 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{DFSchema, Result as DataFusionResult, TableReference, plan_err};
+use datafusion::catalog::Session;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner};
 use datafusion::logical_expr::{
@@ -28,7 +29,7 @@ use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
-use datafusion::sql::parser::Statement;
+use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Query, Statement as Sql, Value, Visit, Visitor};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
@@ -37,7 +38,8 @@ use std::ops::ControlFlow;
 use weir_operators::schema::{self, Table};
 
 use super::refusal::{self, Refusal};
-use crate::statement::{self, StatementError};
+use super::rewrite;
+use crate::statement::{self, Statement, StatementError};
 use crate::views;
 
 /// A table as it is planned over: its columns in SQL.
@@ -96,8 +98,8 @@ impl Planner {
         let sources = schema::tables().iter().map(|table| (table.name.to_owned(), source(table))).collect();
         let mut planner = Self { state, sources, optimizer: Optimizer::with_rules(rules()) };
         for (name, sql) in views::VIEWS {
-            let statement = statement::parse(sql).map_err(|e| datafusion::common::plan_datafusion_err!("{e}"))?;
-            let plan = planner.to_rel().statement_to_plan(statement)?;
+            let Ok(Statement::Query(query)) = statement::parse(sql) else { return plan_err!("the view {name} is no query") };
+            let plan = planner.to_rel().statement_to_plan(*query)?;
             let schema = Arc::new(plan.schema().as_arrow().clone());
             planner.sources.insert((*name).to_owned(), Arc::new(View { plan, schema }));
         }
@@ -106,14 +108,17 @@ impl Planner {
 
     /// The optimised plan of a query, and the same before it was optimised.
     pub(crate) fn plan(&self, sql: &str) -> Result<LogicalPlan, Refusal> {
-        let statement = statement::parse(sql).map_err(|error| match error {
-            StatementError::NotAQuery(what) => Refusal::new(format!("a subscription is a query: write SELECT …; {what} is refused")),
-            other => Refusal::new(other.to_string()),
-        })?;
+        let statement = match statement::parse(sql) {
+            Ok(Statement::Query(query)) => *query,
+            Ok(_) => return Err(Refusal::new("a subscription is a query: write SELECT …")),
+            Err(StatementError::NotAQuery(what)) => return Err(Refusal::new(format!("a subscription is a query: write SELECT …; {what} is refused"))),
+            Err(other) => return Err(Refusal::new(other.to_string())),
+        };
         check_syntax(sql, &statement)?;
         let refused = |error| refusal::from_planning(sql, &error);
         let plan = self.to_rel().statement_to_plan(statement).map_err(refused)?;
         let plan = self.state.analyzer().execute_and_check(plan, self.state.config_options(), |_, _| {}).map_err(refused)?;
+        let plan = rewrite::maintainable(plan).map_err(refused)?;
         let context = OptimizerContext::new_with_config_options(Arc::clone(self.state.config_options()))
             .without_query_execution_start_time()
             .with_skip_failing_rules(false)
@@ -236,9 +241,9 @@ impl ContextProvider for Planner {
 }
 
 /// Refuses what no plan needs to be made for.
-fn check_syntax(sql: &str, statement: &Statement) -> Result<(), Refusal> {
+fn check_syntax(sql: &str, statement: &Parsed) -> Result<(), Refusal> {
     let query = match statement {
-        Statement::Statement(statement) => match statement.as_ref() {
+        Parsed::Statement(statement) => match statement.as_ref() {
             Sql::Query(query) => query,
             _ => return Err(Refusal::new("a subscription is a query: write SELECT …")),
         },

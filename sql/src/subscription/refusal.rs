@@ -51,7 +51,7 @@ impl Refusal {
 
 /// What DataFusion says of a query, in one line; it points where DataFusion knows a place, or at the name that it speaks of.
 pub(crate) fn from_planning(sql: &str, error: &DataFusionError) -> Refusal {
-    let text = crate::engine::one_line(&error.strip_backtrace());
+    let text = crate::error::one_line(&error.strip_backtrace());
     let quoted = text.split(['\'', '`', '"']).nth(1).map(|name| name.rsplit('.').next().unwrap_or(name).to_owned());
     let position = quoted.as_deref().filter(|name| !name.is_empty()).and_then(|name| locate(sql, name));
     Refusal { position, message: text }

@@ -107,7 +107,7 @@ fn milliseconds(time: &Expr) -> Expr {
 }
 
 /// `now()` plus or minus constants: how far from the present, in milliseconds.
-fn offset_from_now(expr: &Expr) -> Option<i64> {
+pub(crate) fn offset_from_now(expr: &Expr) -> Option<i64> {
     match without_cast(expr) {
         Expr::ScalarFunction(call) if call.func.name() == "now" => Some(0),
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Minus, right }) => offset_from_now(left)?.checked_sub(interval_ms(right)?),
