@@ -195,7 +195,7 @@ impl Engine {
         let what = match statement::parse(sql)? {
             Statement::Command(command) => What::Command(command),
             Statement::Subscription(command) => {
-                let schema = wire::schema(&command.schema(scope, &self.0.subscriptions)?);
+                let schema = wire::schema(command.schema(scope, &self.0.subscriptions)?.as_ref());
                 What::Subscription { command, schema }
             }
             Statement::Show(show) => {

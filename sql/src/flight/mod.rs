@@ -16,7 +16,6 @@ mod types;
 use std::pin::Pin;
 
 use arrow_flight::flight_service_server::FlightService;
-use arrow_flight::sql::action_cancel_query_result::CancelResult;
 use arrow_flight::sql::metadata::SqlInfoData;
 use arrow_flight::sql::server::{FlightSqlService, PeekableFlightDataStream};
 use arrow_flight::sql::{
@@ -315,10 +314,10 @@ impl<A: Authenticator> FlightSqlService for FlightSql<A> {
         let scope = self.scope(&request).await?;
         let info = FlightInfo::decode(query.info).map_err(|e| Status::invalid_argument(format!("the FlightInfo cannot be read: {e}")))?;
         let result = match self.cancel(&scope, &info)? {
-            CancelStatus::Cancelling => CancelResult::Cancelling,
-            _ => CancelResult::Cancelled,
+            CancelStatus::Cancelling => 2,
+            _ => 1,
         };
-        Ok(ActionCancelQueryResult { result: result.into() })
+        Ok(ActionCancelQueryResult { result })
     }
 
     async fn do_action_fallback(&self, request: Request<Action>) -> Result<Response<<Self as FlightService>::DoActionStream>, Status> {

@@ -128,7 +128,7 @@ pub trait SubscriptionControl: Debug + Send + Sync + 'static {
     /// Changes one; with `changed`, its alerts mean something else and it gets a new version.
     async fn alter(&self, id: SubscriptionId, query: String, options: SubscriptionOptions, changed: bool, compiled: CompiledQuery) -> Result<(), String>;
     /// Ends one; its history stays.
-    async fn drop(&self, id: SubscriptionId) -> Result<(), String>;
+    async fn remove(&self, id: SubscriptionId) -> Result<(), String>;
     /// All of an organisation, by name.
     fn subscriptions(&self, org_id: OrgId) -> Vec<Arc<Subscription>>;
     /// One by its name.

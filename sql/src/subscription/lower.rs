@@ -13,7 +13,7 @@ use datafusion::logical_expr::{Distinct, DistinctOn, Expr, Filter, Limit, Logica
 use weir_operators::relation::plan::{Join, JoinKind, Node, Order, TopK};
 use weir_operators::schema::TableKind;
 
-use super::pending::{Base, Built, Ordered, Pending, column, df_schema, order_text, schema_of};
+use super::pending::{Base, Built, Ordered, Pending, column, order_text, schema_of};
 use super::planner::Source;
 use super::refusal::{self, Refusal};
 use super::window::{self, Edge, WindowSpec};

@@ -101,7 +101,7 @@ impl Engine {
             }
             Command::Drop { name, if_exists } => {
                 match control.find(scope, &name) {
-                    Ok(found) => control.get()?.drop(found.id).await.map_err(QueryError::Invalid)?,
+                    Ok(found) => control.get()?.remove(found.id).await.map_err(QueryError::Invalid)?,
                     Err(QueryError::Invalid(_)) if if_exists => {}
                     Err(error) => return Err(error),
                 }
@@ -202,7 +202,7 @@ fn shown(scope: &Scope, control: &dyn SubscriptionControl) -> Result<RecordBatch
         text(&|i| Some(found[i].query.clone())),
         text(&|i| states[i].as_ref().and_then(|state| state.error.clone())),
         text(&|i| Some(found[i].created_by.clone())),
-        Arc::new(found.iter().map(|found| found.created_ms as i64).collect::<TimestampMillisecondArray>()),
+        Arc::new(TimestampMillisecondArray::from_iter_values(found.iter().map(|found| found.created_ms as i64))),
     ];
     RecordBatch::try_new(Arc::clone(&SHOW), columns).map_err(|e| QueryError::Internal(e.to_string()))
 }
