@@ -14,6 +14,7 @@
 //!
 //! [`schema`] says which tables there are and [`rows`] what their rows are made of.
 
+pub mod alert;
 pub mod client_report;
 pub mod decode;
 pub mod deduplicate;

@@ -113,18 +113,21 @@ pub struct Transition {
     pub notify: Vec<String>,
 }
 
-/// An alert that stands: what the next transition of its key is measured against.
+/// What is known of a key: what its next transition is measured against. Mostly an alert that stands; also a row that waits for
+/// `for`, and a key whose alert ended within the least interval.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActiveAlert {
     /// The subscription.
     pub subscription_id: SubscriptionId,
-    /// The key: a JSON object, as in [`Transition::key`].
+    /// The key: a JSON object, as in [`Transition::key`]. Empty for the subscription itself, which has failed.
     pub key: String,
     /// The version that fired it.
     pub version: u32,
     /// Whether it was escalated.
     pub escalated: bool,
-    /// When it fired, in Unix milliseconds.
+    /// Since when its row has met the condition while it waits for `for`, in Unix milliseconds; 0 where it does not wait.
+    pub since_ms: u64,
+    /// When it fired, in Unix milliseconds; 0 where no alert stands.
     pub fired_ms: u64,
     /// When it last notified of firing, in Unix milliseconds.
     pub notified_ms: u64,
