@@ -286,6 +286,8 @@ impl Alerts {
             None
         } else if standing.waits() {
             Some(standing.since_ms.saturating_add(options.for_ms))
+        } else if standing.notified_ms == 0 {
+            Some(0)
         } else {
             Some(standing.notified_ms.saturating_add(options.min_interval_ms))
         }
