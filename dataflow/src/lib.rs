@@ -16,11 +16,14 @@ mod restore;
 mod runtime;
 pub mod snapshot;
 mod source;
+pub mod subscriptions;
 pub mod telemetry;
 mod ticker;
+mod worker;
 
 #[cfg(test)]
 mod tests;
 
 pub use progress::{Progress, ProgressReport};
 pub use runtime::{Graph, GraphError, GraphOptions};
+pub use subscriptions::Subscriptions;

@@ -31,6 +31,7 @@ pub(crate) struct WorkerLoop {
     pub(crate) templates: BTreeMap<TemplateNumber, Running>,
     pub(crate) said: Rc<RefCell<Vec<(TemplateNumber, TemplateAdvance)>>>,
     pub(crate) news: News,
+    pub(crate) graph_ended: bool,
     /// Commands have ended.
     pub(crate) ended: bool,
 }
@@ -39,7 +40,7 @@ pub(crate) struct WorkerLoop {
 pub(crate) struct Running {
     inputs: TemplateInputs,
     tables: BTreeSet<&'static str>,
-    /// What its inputs' time is.
+    /// The tick after the newest that it was given.
     time: Time,
     /// While it is filled with stored rows.
     filling: Option<Filling>,
@@ -61,7 +62,18 @@ const WAITING_BYTES_MAX: usize = 256 << 20;
 impl WorkerLoop {
     pub(crate) fn new(index: usize, feed: Rc<RefCell<Feed>>, mailbox: Arc<Mailbox>, notices: SyncSender<Notice>, progress: Arc<Progress>) -> Self {
         mailbox.belongs_to(std::thread::current());
-        Self { index, feed, mailbox, notices, progress, templates: BTreeMap::new(), said: Rc::default(), news: News::default(), ended: false }
+        Self {
+            index,
+            feed,
+            mailbox,
+            notices,
+            progress,
+            templates: BTreeMap::new(),
+            said: Rc::default(),
+            news: News::default(),
+            graph_ended: false,
+            ended: false,
+        }
     }
 
     /// Runs until the commands and all dataflows have ended.
@@ -78,23 +90,16 @@ impl WorkerLoop {
 
     /// Gives the templates the ticks that the graph completed in the last step.
     fn feed(&mut self) {
-        let (ticks, frontier) = {
-            let mut feed = self.feed.borrow_mut();
-            if !mem::take(&mut feed.moved) {
-                return;
-            }
-            (mem::take(&mut feed.ticks), feed.frontier)
-        };
-        for running in self.templates.values_mut() {
-            running.feed(&ticks, &self.progress);
-        }
-        match frontier {
-            Some(frontier) => {
-                for running in self.templates.values_mut().filter(|running| running.filling.is_none()) {
-                    running.advance_to(frontier);
+        let (ticks, ended) = self.feed.borrow_mut().take_complete();
+        self.news.ended = ended && !mem::replace(&mut self.graph_ended, ended);
+        for (number, running) in &mut self.templates {
+            let mut newest = None;
+            for (tick, changes) in &ticks {
+                if running.tick(*tick, changes, &self.progress) {
+                    newest = Some(*tick);
                 }
             }
-            None => self.news.ended = true,
+            self.news.fed.extend(newest.map(|tick| (*number, tick)));
         }
     }
 
@@ -106,7 +111,7 @@ impl WorkerLoop {
             match command {
                 Command::Build { template, plan, rows } => self.build(worker, template, &plan, rows),
                 Command::Parameters { template, changes, ticket } => match self.templates.get_mut(&template) {
-                    Some(running) => self.news.applied.extend(running.parameters(changes, ticket)),
+                    Some(running) => running.parameters(changes, ticket, &mut self.news),
                     None => self.news.applied.push((ticket, None)),
                 },
                 Command::Drop { template } => {
@@ -129,13 +134,15 @@ impl WorkerLoop {
     fn build(&mut self, worker: &mut Worker, number: TemplateNumber, plan: &Arc<Template>, rows: Receiver<Hydration>) {
         let said = Rc::clone(&self.said);
         let emit = move |advance| said.borrow_mut().push((number, advance));
-        let options = RenderOptions { workers: worker.peers(), ..RenderOptions::default() };
-        let inputs = worker.dataflow(|scope| render::render(scope, Arc::clone(plan), options, emit));
-        let filling = Filling { rows, at: None, parameters: Vec::new(), ticks: Vec::new(), bytes: 0 };
-        self.templates.insert(number, Running { inputs, tables: scans::tables(&plan.relation), time: 0, filling: Some(filling) });
-        self.tables_changed();
-        let frontier = self.feed.borrow().frontier.unwrap_or(Time::MAX);
-        self.news.built.push((number, frontier));
+        match worker.dataflow(|scope| render::render(scope, plan, RenderOptions::default(), emit)) {
+            Ok(inputs) => {
+                let filling = Filling { rows, at: None, parameters: Vec::new(), ticks: Vec::new(), bytes: 0 };
+                self.templates.insert(number, Running { inputs, tables: scans::tables(&plan.relation), time: 0, filling: Some(filling) });
+                self.tables_changed();
+                self.news.built.push((number, self.feed.borrow().frontier()));
+            }
+            Err(error) => self.news.failed.push((number, error.to_string())),
+        }
     }
 
     fn tables_changed(&mut self) {
@@ -144,10 +151,9 @@ impl WorkerLoop {
 
     /// Takes stored rows, a batch for each template that waits for some, so that ticks need not wait for them; whether there was any.
     fn fill(&mut self) -> bool {
-        let frontier = self.feed.borrow().frontier;
         let mut any = false;
-        for running in self.templates.values_mut() {
-            any |= running.fill(frontier, &self.progress, &mut self.news);
+        for (number, running) in &mut self.templates {
+            any |= running.fill(*number, &self.progress, &mut self.news);
         }
         any
     }
@@ -163,47 +169,49 @@ impl WorkerLoop {
     }
 }
 
+impl Drop for WorkerLoop {
+    /// However it ends, the coordinator hears of it.
+    fn drop(&mut self) {
+        let _ = self.notices.send(Notice::WorkerEnded);
+    }
+}
+
 impl Running {
-    fn feed(&mut self, ticks: &[(Time, Vec<TableChanges>)], progress: &Progress) {
-        for (tick, changes) in ticks {
-            let mine: Vec<TableChanges> = changes.iter().filter(|change| self.tables.contains(change.table)).cloned().collect();
-            if mine.is_empty() {
-                continue;
-            }
-            match &mut self.filling {
-                Some(filling) => filling.keep(*tick, mine, progress),
-                None => mine.into_iter().for_each(|change| self.inputs.table(*tick, change)),
-            }
-        }
-    }
-
-    fn parameters(&mut self, changes: ParameterChanges, ticket: u64) -> Option<(u64, Option<Time>)> {
+    /// The graph completed a tick; whether there was anything in it for this template.
+    fn tick(&mut self, tick: Time, changes: &[TableChanges], progress: &Progress) -> bool {
+        let mine: Vec<TableChanges> = changes.iter().filter(|change| self.tables.contains(change.table)).cloned().collect();
+        let any = !mine.is_empty();
         match &mut self.filling {
-            Some(filling) => {
-                filling.parameters.push((changes, ticket));
-                None
-            }
-            None => {
-                self.insert(&changes, self.time);
-                Some((ticket, Some(self.time)))
-            }
+            Some(filling) => filling.keep(tick, mine, progress),
+            None => self.complete(tick, mine),
+        }
+        any
+    }
+
+    /// Gives it a tick. The tick is complete with it: answers wait for no later one.
+    fn complete(&mut self, tick: Time, changes: Vec<TableChanges>) {
+        changes.into_iter().for_each(|change| self.inputs.table(tick, change));
+        self.time = tick + 1;
+        self.inputs.advance_to(self.time);
+    }
+
+    fn parameters(&mut self, changes: ParameterChanges, ticket: u64, news: &mut News) {
+        match &mut self.filling {
+            Some(filling) => filling.parameters.push((changes, ticket)),
+            None => self.insert(&changes, ticket, self.time, news),
         }
     }
 
-    fn insert(&mut self, changes: &ParameterChanges, time: Time) {
+    fn insert(&mut self, changes: &ParameterChanges, ticket: u64, time: Time, news: &mut News) {
         for (parameters, insert) in changes {
-            self.inputs.parameters(time, parameters, *insert);
+            if let Err(error) = self.inputs.parameters(time, parameters, *insert) {
+                news.refused.push((parameters.subscription, error.to_string()));
+            }
         }
+        news.applied.push((ticket, Some(time)));
     }
 
-    fn advance_to(&mut self, time: Time) {
-        if time > self.time {
-            self.time = time;
-            self.inputs.advance_to(time);
-        }
-    }
-
-    fn fill(&mut self, frontier: Option<Time>, progress: &Progress, news: &mut News) -> bool {
+    fn fill(&mut self, number: TemplateNumber, progress: &Progress, news: &mut News) -> bool {
         let Some(filling) = &mut self.filling else { return false };
         let rows = match filling.rows.try_recv() {
             Ok(rows) => rows,
@@ -211,31 +219,32 @@ impl Running {
             Err(TryRecvError::Empty | TryRecvError::Disconnected) => return false,
         };
         match (rows, filling.at) {
-            (Hydration::At(tick), _) => {
-                filling.at = Some(tick);
-                self.advance_to(tick);
+            (Hydration::At(tick), _) => filling.at = Some(tick),
+            (Hydration::Rows(rows), Some(tick)) => {
+                self.inputs.table(tick, rows);
+                news.fed.push((number, tick));
             }
-            (Hydration::Rows(rows), Some(tick)) => self.inputs.table(tick, rows),
-            (Hydration::Complete, Some(tick)) => self.begin(tick, frontier, progress, news),
+            (Hydration::Complete, Some(tick)) => {
+                self.begin(tick, progress, news);
+                news.begun.push(number);
+            }
             (Hydration::Rows(_) | Hydration::Complete, None) => {}
         }
         true
     }
 
     /// All stored rows are there: what waited follows, and from now on the template goes along with the graph.
-    fn begin(&mut self, at: Time, frontier: Option<Time>, progress: &Progress, news: &mut News) {
+    fn begin(&mut self, at: Time, progress: &Progress, news: &mut News) {
         let Some(filling) = self.filling.take() else { return };
         filling.resume(progress);
         for (changes, ticket) in filling.parameters {
-            self.insert(&changes, at);
-            news.applied.push((ticket, Some(at)));
+            self.insert(&changes, ticket, at, news);
         }
+        self.complete(at, Vec::new());
         // The ticks up to the snapshot's are in the snapshot.
         for (tick, changes) in filling.ticks.into_iter().filter(|(tick, _)| *tick > at) {
-            changes.into_iter().for_each(|change| self.inputs.table(tick, change));
+            self.complete(tick, changes);
         }
-        // The snapshot was published when all workers had completed its tick.
-        self.advance_to(frontier.unwrap_or_default().max(at + 1));
     }
 
     fn close(self, progress: &Progress) {

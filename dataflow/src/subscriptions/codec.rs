@@ -61,10 +61,8 @@ mod tests {
     #[test]
     fn rows_read_back() {
         let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Utf8, true), Field::new("b", DataType::Float64, true)]));
-        let columns: Vec<ArrayRef> = vec![
-            Arc::new(StringArray::from(vec![Some("x"), None, Some("")])),
-            Arc::new(Float64Array::from(vec![Some(0.5), Some(-0.0), None])),
-        ];
+        let columns: Vec<ArrayRef> =
+            vec![Arc::new(StringArray::from(vec![Some("x"), None, Some("")])), Arc::new(Float64Array::from(vec![Some(0.5), Some(-0.0), None]))];
         let batch = RecordBatch::try_new(Arc::clone(&schema), columns).unwrap();
         let codec = Codec::new(schema).unwrap();
         let rows = codec.encode(&batch).unwrap();

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Thread;
 
 use weir_operators::Time;
-use weir_operators::relation::template::{Parameters, TableChanges, Template, TemplateAdvance};
+use weir_operators::relation::template::{Parameters, SubscriptionId, TableChanges, Template, TemplateAdvance};
 
 /// The number of a template in this process.
 pub(crate) type TemplateNumber = u64;
@@ -49,8 +49,6 @@ pub(crate) enum Notice {
     Requests,
     /// A template's stored rows could not be read.
     HydrationFailed { template: TemplateNumber, error: String },
-    /// A record of alerts was made durable.
-    Recorded,
 }
 
 /// What a worker says after a step, where there is anything to say.
@@ -58,17 +56,32 @@ pub(crate) enum Notice {
 pub(crate) struct News {
     /// Dataflows that were built, each with the worker's frontier then: it keeps all ticks from there on for them.
     pub(crate) built: Vec<(TemplateNumber, Time)>,
+    /// Dataflows that could not be built.
+    pub(crate) failed: Vec<(TemplateNumber, String)>,
+    /// Subscriptions whose parameters do not fit.
+    pub(crate) refused: Vec<(SubscriptionId, String)>,
+    /// Dataflows that have all their stored rows.
+    pub(crate) begun: Vec<TemplateNumber>,
+    /// Dataflows that were given rows, and the newest tick of them.
+    pub(crate) fed: Vec<(TemplateNumber, Time)>,
     /// Tickets of parameters, each with the time at which they take effect; `None` where the template is gone.
     pub(crate) applied: Vec<(u64, Option<Time>)>,
     /// What the dataflows said.
     pub(crate) advances: Vec<(TemplateNumber, TemplateAdvance)>,
-    /// The graph has ended on this worker.
+    /// The graph has ended on this worker; said once.
     pub(crate) ended: bool,
 }
 
 impl News {
     pub(crate) fn is_empty(&self) -> bool {
-        self.built.is_empty() && self.applied.is_empty() && self.advances.is_empty() && !self.ended
+        self.built.is_empty()
+            && self.failed.is_empty()
+            && self.refused.is_empty()
+            && self.begun.is_empty()
+            && self.fed.is_empty()
+            && self.applied.is_empty()
+            && self.advances.is_empty()
+            && !self.ended
     }
 }
 

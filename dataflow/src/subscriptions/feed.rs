@@ -1,6 +1,6 @@
 //! What a worker's templates read: the changes of tables that the ticks of this worker make.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
@@ -9,19 +9,19 @@ use weir_operators::output::{Advance, Output};
 use weir_operators::relation::template::TableChanges;
 use weir_operators::rows::{IssueRow, ProjectRow, TableRow};
 
-/// Ticks that the graph completed on this worker since the worker last looked.
+/// Ticks between graph and templates.
 #[derive(Debug, Default)]
 pub(crate) struct Feed {
     /// The tables that templates of this worker read; nothing is kept of others.
     pub(crate) read: BTreeSet<&'static str>,
     /// The projects as they stand: what the next change of each retracts. Few and small, so that all are kept.
     projects: BTreeMap<i64, ProjectRow>,
+    /// Ticks that were released to this worker and are not complete on it.
+    released: VecDeque<Time>,
     /// Changes by tick.
-    pub(crate) ticks: Vec<(Time, Vec<TableChanges>)>,
+    ticks: BTreeMap<Time, Vec<TableChanges>>,
     /// All ticks before this are complete on this worker; `None` when the graph has ended.
-    pub(crate) frontier: Option<Time>,
-    /// Whether the frontier moved since the worker last looked.
-    pub(crate) moved: bool,
+    frontier: Option<Time>,
 }
 
 impl Feed {
@@ -31,16 +31,34 @@ impl Feed {
         Self { projects, frontier: Some(0), ..Self::default() }
     }
 
+    /// A tick was released to this worker. Every worker is given every tick.
+    pub(crate) fn release(&mut self, tick: Time) {
+        self.released.push_back(tick);
+    }
+
+    /// All ticks before this are complete on this worker.
+    pub(crate) fn frontier(&self) -> Time {
+        self.frontier.unwrap_or(Time::MAX)
+    }
+
     /// Takes up what the graph made. What no template reads costs nothing.
     pub(crate) fn take(&mut self, advance: &Advance) {
         for (tick, output) in &advance.outputs {
             let changes = self.changes(output);
             if !changes.is_empty() {
-                self.ticks.push((*tick, changes));
+                self.ticks.insert(*tick, changes);
             }
         }
         self.frontier = advance.frontier;
-        self.moved = true;
+    }
+
+    /// The ticks that are complete, in their order, each with its changes, and whether the graph has ended.
+    pub(crate) fn take_complete(&mut self) -> (Vec<(Time, Vec<TableChanges>)>, bool) {
+        let mut complete = Vec::new();
+        while let Some(tick) = self.released.pop_front_if(|tick| self.frontier.is_none_or(|frontier| *tick < frontier)) {
+            complete.push((tick, self.ticks.remove(&tick).unwrap_or_default()));
+        }
+        (complete, self.frontier.is_none())
     }
 
     fn changes(&mut self, output: &Output) -> Vec<TableChanges> {

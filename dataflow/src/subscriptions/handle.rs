@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 
 use tokio::sync::{Semaphore, oneshot};
 use weir_operators::Time;
+use weir_operators::alert::Alerts;
 use weir_protocol::subscription::{Subscription, SubscriptionId};
 
 use super::command::Notice;
-use super::coordinator::Member;
 use super::live::LiveRows;
+use super::member::Member;
 use super::watch::{Queue, Watch};
 use super::{Compiled, Status, SubscriptionError, SubscriptionState};
 
@@ -25,6 +26,7 @@ pub struct Subscriptions {
 }
 
 /// What somebody asks for.
+#[derive(Debug)]
 pub(super) enum Request {
     Install(Vec<Compiled>),
     Replace(Box<Compiled>),
@@ -41,7 +43,7 @@ pub(crate) struct Shared {
     live: RwLock<Live>,
     requests: Mutex<Vec<(Request, Reply)>>,
     permits: Semaphore,
-    notices: SyncSender<Notice>,
+    pub(super) notices: SyncSender<Notice>,
     ended: AtomicBool,
 }
 
@@ -57,6 +59,8 @@ pub(crate) struct Live {
 pub(crate) struct Entry {
     pub(super) current: Option<Member>,
     pub(super) next: Option<Member>,
+    /// What of its alerts is known.
+    pub(super) alerts: Option<Alerts>,
     /// Why it does not run at all.
     pub(super) broken: Option<String>,
     pub(super) watchers: Vec<std::sync::Weak<Queue>>,
@@ -78,13 +82,7 @@ impl Live {
 
 impl Shared {
     pub(crate) fn new(notices: SyncSender<Notice>) -> Self {
-        Self {
-            live: RwLock::default(),
-            requests: Mutex::default(),
-            permits: Semaphore::new(REQUESTS_MAX),
-            notices,
-            ended: AtomicBool::new(false),
-        }
+        Self { live: RwLock::default(), requests: Mutex::default(), permits: Semaphore::new(REQUESTS_MAX), notices, ended: AtomicBool::new(false) }
     }
 
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Live> {
@@ -199,6 +197,12 @@ impl Entry {
             (None, Some(_)) => Status::Running,
             (None, None) => Status::Hydrating,
         };
-        SubscriptionState { id, status, rows: member.map_or(0, Member::rows), alerts: member.map_or(0, Member::alerts), error }
+        SubscriptionState {
+            id,
+            status,
+            rows: member.map_or(0, |member| member.rows.count()),
+            alerts: self.alerts.as_ref().map_or(0, |alerts| alerts.standing() as u64),
+            error,
+        }
     }
 }

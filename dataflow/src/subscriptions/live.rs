@@ -1,7 +1,6 @@
 //! The rows of a subscription as they stand, by key.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, SchemaRef};
@@ -85,11 +84,6 @@ impl Rows {
         self.firing().map(|row| row.count as u64).sum()
     }
 
-    /// How many distinct rows there are, those that only hold among them.
-    pub(super) fn len(&self) -> usize {
-        self.distinct
-    }
-
     fn firing(&self) -> impl Iterator<Item = &Row> {
         self.by_key.values().flatten().filter(|row| row.fires && row.count > 0)
     }
@@ -132,6 +126,3 @@ impl Rows {
 fn shown(rows: &[Row]) -> Option<&Row> {
     rows.iter().filter(|row| row.count > 0).min_by_key(|row| (!row.fires, &row.bytes))
 }
-
-/// What rows and watchers of one template share.
-pub(super) type SharedCodec = Arc<Codec>;

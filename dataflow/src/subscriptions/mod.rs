@@ -7,7 +7,7 @@
 //! | `command` | what it says to the workers and hears from them |
 //! | `feed`, `scans` | what of the tables goes to which template |
 //! | `hydration` | the stored rows that a new dataflow begins with |
-//! | `live`, `codec` | the rows that hold now |
+//! | `member`, `live`, `codec` | a subscription in its template, and its rows that hold now |
 //! | `watch` | whoever follows them as they change |
 //! | `recorder` | makes transitions durable, in the catalog, before anybody is told |
 //! | `alarm` | when the next tick is due though nothing arrives |
@@ -25,6 +25,7 @@ pub(crate) mod feed;
 mod handle;
 mod hydration;
 mod live;
+mod member;
 pub(crate) mod recorder;
 pub(crate) mod scans;
 mod watch;
