@@ -16,7 +16,7 @@ use weir_catalog::RestoredAlerts;
 use weir_operators::Time;
 use weir_operators::alert::{Alerts, Recorded};
 use weir_operators::relation::template::{Changes, Failure, Parameters, Template};
-use weir_operators::relation::{json, render};
+use weir_operators::relation::{self, json};
 use weir_protocol::ProjectId;
 use weir_protocol::subscription::{ActiveAlert, Subscription, SubscriptionId};
 
@@ -412,7 +412,7 @@ impl Coordinator {
         }
         let failed = |error: ArrowError| SubscriptionError::Failed(error.to_string());
         let plan = Arc::clone(&compiled.template);
-        render::check(&plan).map_err(|error| SubscriptionError::Failed(error.to_string()))?;
+        relation::check(&plan).map_err(|error| SubscriptionError::Failed(error.to_string()))?;
         let codec = Arc::new(Codec::new(Arc::clone(&plan.finish.schema)).map_err(failed)?);
         let parameters = ParameterCodec::new(&compiled.parameters).map_err(failed)?;
         self.state.last_template += 1;
