@@ -29,6 +29,7 @@ pub mod output;
 pub mod relation;
 pub mod rows;
 pub mod schema;
+pub mod sketch;
 pub mod spans;
 mod stage;
 pub mod users;
