@@ -30,6 +30,7 @@ pub mod output;
 pub mod relation;
 pub mod rows;
 pub mod schema;
+pub mod sketch;
 pub mod spans;
 mod stage;
 pub mod users;
