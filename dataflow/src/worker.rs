@@ -134,7 +134,7 @@ impl WorkerLoop {
     fn build(&mut self, worker: &mut Worker, number: TemplateNumber, plan: &Arc<Template>, rows: Receiver<Hydration>) {
         let said = Rc::clone(&self.said);
         let emit = move |advance| said.borrow_mut().push((number, advance));
-        match worker.dataflow(|scope| relation::render(scope, plan, RenderOptions::default(), emit)) {
+        match worker.dataflow(|scope| relation::render(scope, Arc::clone(plan), RenderOptions::default(), emit)) {
             Ok(inputs) => {
                 let filling = Filling { rows, at: None, parameters: Vec::new(), ticks: Vec::new(), bytes: 0 };
                 self.templates.insert(number, Running { inputs, tables: scans::tables(&plan.relation), time: 0, filling: Some(filling) });
