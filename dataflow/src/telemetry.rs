@@ -28,6 +28,10 @@ pub const SUBSCRIPTIONS: &str = "subscriptions";
 pub const SUBSCRIPTIONS_FAILED: &str = "subscriptions_failed";
 /// Rows of all answers, a gauge.
 pub const SUBSCRIPTION_ROWS: &str = "subscription_rows";
+/// Groups that the templates hold, a gauge.
+pub const SUBSCRIPTION_GROUPS: &str = "subscription_groups";
+/// Bytes of state that the templates hold, about, a gauge.
+pub const SUBSCRIPTION_STATE_BYTES: &str = "subscription_state_bytes";
 /// Milliseconds by which the answers lie behind the newest tick of the tables, a gauge.
 pub const SUBSCRIPTION_LAG_MS: &str = "subscription_lag_milliseconds";
 /// Changes of rows of answers.

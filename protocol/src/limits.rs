@@ -61,5 +61,16 @@ pub const DEDUPLICATION_IDS_MAX: usize = 4_000_000;
 /// Frames of one stack trace that are kept: half from each end.
 pub const FRAME_COUNT_MAX: usize = 250;
 
+/// Shapes of subscriptions that run at a time: each costs every tick a little.
+pub const SUBSCRIPTION_SHAPES_MAX: usize = 200;
+/// Subscriptions that run at a time.
+pub const SUBSCRIPTIONS_RUNNING_MAX: usize = 1_000_000;
+/// Distinct rows of one subscription's answer; one with more fails.
+pub const SUBSCRIPTION_ROWS_MAX: usize = 100_000;
+/// Requests for subscriptions that wait at a time; whoever comes later waits before its request is taken.
+pub const SUBSCRIPTION_REQUESTS_MAX: usize = 4096;
+/// Changes of rows that wait for one reader of live rows; a slower one begins again with all rows.
+pub const WATCH_ROWS_WAITING_MAX: usize = 10_000;
+
 /// Distinct users of an issue that are counted exactly; past it the count is an estimate.
 pub const ISSUE_USERS_EXACT_MAX: usize = 512;

@@ -15,9 +15,10 @@ use tokio::sync::Semaphore;
 use weir_catalog::RestoredAlerts;
 use weir_operators::Time;
 use weir_operators::alert::{Alerts, Recorded};
-use weir_operators::relation::template::{Changes, Failure, Parameters, Template};
-use weir_operators::relation::{self, json};
+use weir_operators::relation::template::{Changes, Failure, Parameters, Template, Usage};
+use weir_operators::relation::{self, Quotas, json};
 use weir_protocol::ProjectId;
+use weir_protocol::limits::{SUBSCRIPTION_SHAPES_MAX, SUBSCRIPTIONS_RUNNING_MAX};
 use weir_protocol::subscription::{ActiveAlert, Subscription, SubscriptionId};
 
 use super::alarm::Alarm;
@@ -30,15 +31,11 @@ use super::member::{Member, ParameterCodec, with_row};
 use super::recorder::Outgoing;
 use super::scans::{Grid, grids};
 use super::watch::Queue;
-use super::{Compiled, Shape, SubscriptionError};
+use super::{Compiled, Shape, SubscriptionError, TemplateUsage};
 use crate::progress::Progress;
 use crate::snapshot::Snapshots;
 use crate::telemetry;
 
-/// Templates that run at a time: each costs every tick a little.
-const TEMPLATES_MAX: usize = 200;
-/// Subscriptions that stand at a time.
-const SUBSCRIPTIONS_MAX: usize = 1_000_000;
 /// Templates whose stored rows are read at a time.
 const HYDRATIONS_MAX: usize = 2;
 /// How long the coordinator sleeps at most: after a failure nobody may tell it any more.
@@ -104,6 +101,9 @@ struct Running {
     parameters: ParameterCodec,
     members: BTreeSet<SubscriptionId>,
     frontiers: Vec<Time>,
+    usage: Vec<Usage>,
+    /// Whether it was said that it comes near its quotas.
+    warned: bool,
     built: Vec<Option<Time>>,
     /// Where the workers wait for stored rows.
     sinks: Vec<Sink>,
@@ -244,6 +244,7 @@ impl Coordinator {
             // A template that was dropped still drains.
             let Some(running) = self.state.templates.get_mut(&template) else { continue };
             running.frontiers[worker] = advance.frontier.unwrap_or(Time::MAX);
+            running.use_up(worker, template, advance.usage);
             for (time, changes) in advance.changes {
                 running.changes.entry(time).or_default().push(changes);
             }
@@ -358,7 +359,7 @@ impl Coordinator {
             let id = compiled.definition.id;
             let taken = match live.entries.get(&id) {
                 Some(entry) if entry.broken.is_none() => Err(SubscriptionError::Exists { id }),
-                None if live.entries.len() >= SUBSCRIPTIONS_MAX => Err(SubscriptionError::TooMany { max: SUBSCRIPTIONS_MAX }),
+                None if live.entries.len() >= SUBSCRIPTIONS_RUNNING_MAX => Err(SubscriptionError::TooMany { max: SUBSCRIPTIONS_RUNNING_MAX }),
                 _ => self.member(&compiled, waiter),
             };
             let (member, changes) = match taken {
@@ -376,7 +377,7 @@ impl Coordinator {
             if entry.alerts.is_none() {
                 entry.alerts = Some(Alerts::new(Arc::clone(&compiled.definition), self.state.restored.remove(&id).unwrap_or_default()));
             }
-            entry.next = Some(member);
+            entry.next = Some(Box::new(member));
             missing += 1;
         }
         self.state.waiters.insert(waiter, Waiter { reply, missing });
@@ -407,8 +408,8 @@ impl Coordinator {
     }
 
     fn build(&mut self, compiled: &Compiled) -> Result<TemplateNumber, SubscriptionError> {
-        if self.state.templates.len() >= TEMPLATES_MAX {
-            return Err(SubscriptionError::TooManyShapes { max: TEMPLATES_MAX });
+        if self.state.templates.len() >= SUBSCRIPTION_SHAPES_MAX {
+            return Err(SubscriptionError::TooManyShapes { max: SUBSCRIPTION_SHAPES_MAX });
         }
         let failed = |error: ArrowError| SubscriptionError::Failed(error.to_string());
         let plan = Arc::clone(&compiled.template);
@@ -430,6 +431,8 @@ impl Coordinator {
             parameters,
             members: BTreeSet::new(),
             frontiers: vec![0; workers],
+            usage: vec![Usage::default(); workers],
+            warned: false,
             built: vec![None; workers],
             sinks,
             asked_at: Instant::now(),
@@ -449,7 +452,7 @@ impl Coordinator {
 
     fn replace(&mut self, compiled: Compiled, reply: Reply, live: &mut Live, told: &mut ToldTemplates) {
         let id = compiled.definition.id;
-        let Some(entry) = live.entries.get_mut(&id).filter(|entry| entry.broken.is_none()) else {
+        let Some(entry) = live.entries.get_mut(&id) else {
             let _ = reply.send(Err(SubscriptionError::Unknown { id }));
             return;
         };
@@ -464,12 +467,16 @@ impl Coordinator {
             }
         };
         // What was to come before this comes no more.
+        let mut member = member;
         if let Some(superseded) = entry.next.take() {
-            self.take_back(id, &superseded, told);
-            self.state.templates.get_mut(&member.template).map(|running| running.members.insert(id));
+            self.leave(id, &superseded, &member, told);
             superseded.waiter.into_iter().for_each(|waiter| self.arrived(waiter));
+            if superseded.template == member.template {
+                (member.rows, member.failures) = (superseded.rows, superseded.failures);
+            }
         }
         self.state.waiters.insert(waiter, Waiter { reply, missing: 1 });
+        entry.broken = None;
         let current = entry.current.take();
         match (current, in_place) {
             // Two memberships of one template could not be told apart: the rows change in place, at one tick.
@@ -482,13 +489,12 @@ impl Coordinator {
                     entry.current = Some(Member { waiter: None, definition: member.definition, ..current });
                     return self.arrived(waiter);
                 }
-                self.take_back(id, &current, told);
-                self.state.templates.get_mut(&member.template).map(|running| running.members.insert(id));
+                self.leave(id, &current, &member, told);
                 entry.current = Some(Member { rows: current.rows, failures: current.failures, ..member });
             }
             (current, _) => {
                 entry.current = current;
-                entry.next = Some(member);
+                entry.next = Some(Box::new(member));
             }
         }
         let template = entry.newest().map_or(0, |member| member.template);
@@ -502,7 +508,7 @@ impl Coordinator {
             let _ = reply.send(Err(SubscriptionError::Unknown { id }));
             return;
         };
-        for member in [&entry.current, &entry.next].into_iter().flatten() {
+        for member in [entry.current.as_ref(), entry.next.as_deref()].into_iter().flatten() {
             self.take_back(id, member, told);
             if let Some(waiter) = member.waiter.and_then(|waiter| self.state.waiters.remove(&waiter)) {
                 let _ = waiter.reply.send(Err(SubscriptionError::Unknown { id }));
@@ -525,6 +531,14 @@ impl Coordinator {
             self.outgoing.add(self.state.evaluated, &self.state.offsets, recorded, &self.progress);
         }
         let _ = reply.send(Ok(()));
+    }
+
+    /// Takes a member out of its template, where another one of the same subscription has come, perhaps into the same template.
+    fn leave(&mut self, id: SubscriptionId, member: &Member, successor: &Member, told: &mut ToldTemplates) {
+        self.take_back(id, member, told);
+        if let Some(running) = self.state.templates.get_mut(&successor.template) {
+            running.members.insert(id);
+        }
     }
 
     /// Takes a member out of its template.
@@ -566,7 +580,7 @@ impl Coordinator {
         let shared = Arc::clone(&self.shared);
         let mut live = shared.write();
         let Some(entry) = live.entries.get_mut(&id) else { return };
-        let refused = entry.next.take().or_else(|| entry.current.take());
+        let refused = entry.next.take().map(|next| *next).or_else(|| entry.current.take());
         if let Some(member) = refused {
             if let Some(running) = self.state.templates.get_mut(&member.template) {
                 running.members.remove(&id);
@@ -589,14 +603,14 @@ impl Coordinator {
         let mut live = shared.write();
         for id in members {
             let Some(entry) = live.entries.get_mut(&id) else { continue };
-            if let Some(waiter) = entry.newest().and_then(|member| member.waiter).and_then(|waiter| self.state.waiters.remove(&waiter)) {
-                let _ = waiter.reply.send(Err(SubscriptionError::Failed(error.to_owned())));
+            let next = entry.next.take_if(|member| member.template == number).map(|member| *member);
+            let current = entry.current.take_if(|member| member.template == number);
+            for waiter in [next, current].into_iter().flatten().filter_map(|member| member.waiter) {
+                if let Some(waiter) = self.state.waiters.remove(&waiter) {
+                    let _ = waiter.reply.send(Err(SubscriptionError::Failed(error.to_owned())));
+                }
             }
-            entry.next = None;
-            if entry.current.as_ref().is_some_and(|member| member.template == number) {
-                entry.current = None;
-            }
-            if entry.current.is_none() {
+            if entry.current.is_none() && entry.next.is_none() {
                 entry.broken = Some(error.to_owned());
                 let mut recorded = Recorded::default();
                 if let Some(alerts) = &mut entry.alerts {
@@ -661,6 +675,7 @@ impl Coordinator {
                 entry.tell_watchers(tick, changes);
             }
         }
+        self.show_usage(&mut live);
         if !self.state.is_silent() {
             self.alert(tick, &mut live, touched);
         }
@@ -689,7 +704,7 @@ impl Coordinator {
                 if let Some(alerts) = &mut entry.alerts {
                     alerts.alter(Arc::clone(&next.definition));
                 }
-                if let Some(former) = entry.current.replace(next) {
+                if let Some(former) = entry.current.replace(*next) {
                     self.take_back(id, &former, &mut told);
                 }
                 touched.watched.remove(&id);
@@ -763,6 +778,13 @@ impl Coordinator {
         metrics::gauge!(telemetry::TEMPLATES).set(self.state.templates.len() as f64);
         metrics::gauge!(telemetry::SUBSCRIPTIONS).set(live.entries.len() as f64);
     }
+
+    /// Shows what the templates hold.
+    fn show_usage(&self, live: &mut Live) {
+        live.usage = self.state.templates.values().map(|running| (running.shape, running.total_usage())).collect();
+        metrics::gauge!(telemetry::SUBSCRIPTION_GROUPS).set(live.usage.values().map(|usage| usage.groups).sum::<u64>() as f64);
+        metrics::gauge!(telemetry::SUBSCRIPTION_STATE_BYTES).set(live.usage.values().map(|usage| usage.state_bytes).sum::<u64>() as f64);
+    }
 }
 
 /// What a tick changed.
@@ -775,7 +797,33 @@ struct Touched {
     watched: BTreeMap<SubscriptionId, BTreeMap<RowBytes, i64>>,
 }
 
+/// Of a quota it is said that so many hundredths are used.
+const QUOTA_WARNING_PERCENT: u64 = 80;
+
 impl Running {
+    /// Notes what a worker uses, and says so when it comes near the quotas: beyond them the template halts.
+    fn use_up(&mut self, worker: usize, number: TemplateNumber, usage: Usage) {
+        let pairs = if usage.pairs == 0 { self.usage[worker].pairs } else { usage.pairs };
+        self.usage[worker] = Usage { pairs, ..usage };
+        let (total, quotas) = (self.total_usage(), Quotas::default());
+        let used = [(total.groups, quotas.groups_max), (total.state_bytes, quotas.state_bytes_max), (total.pairs_per_tick, quotas.pairs_per_tick_max)];
+        let is_near = used.iter().any(|(used, max)| used.saturating_mul(100) > max.saturating_mul(QUOTA_WARNING_PERCENT));
+        if is_near && !self.warned {
+            tracing::warn!(template = number, subscriptions = self.members.len(), usage = ?total, ?quotas, "a shape of subscriptions comes near its quotas");
+        }
+        self.warned = is_near;
+    }
+
+    fn total_usage(&self) -> TemplateUsage {
+        let sum = |of: fn(&Usage) -> u64| self.usage.iter().map(of).sum();
+        TemplateUsage {
+            subscriptions: self.members.len() as u64,
+            groups: sum(|usage| usage.groups),
+            state_bytes: sum(|usage| usage.state_bytes),
+            pairs_per_tick: sum(|usage| usage.pairs),
+        }
+    }
+
     /// What is wrong with the whole template.
     fn error(&self) -> Option<Arc<str>> {
         self.standing.iter().find(|(_, count)| **count > 0).map(|((message, row), _)| with_row(message, row).into())
@@ -860,14 +908,14 @@ impl Running {
 impl Entry {
     /// The version that was asked for last.
     fn newest(&self) -> Option<&Member> {
-        self.next.as_ref().or(self.current.as_ref())
+        self.next.as_deref().or(self.current.as_ref())
     }
 
     /// The version that runs in a template, and whether it is the current one.
     fn member_of(&mut self, template: TemplateNumber) -> Option<(&mut Member, bool)> {
         let in_template = |member: &&mut Member| member.template == template;
         let current = self.current.as_mut().filter(in_template).map(|member| (member, true));
-        current.or(self.next.as_mut().filter(in_template).map(|member| (member, false)))
+        current.or(self.next.as_deref_mut().filter(in_template).map(|member| (member, false)))
     }
 
     /// The projects that it reads; `None` for all.

@@ -8,16 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use tokio::sync::{Semaphore, oneshot};
 use weir_operators::Time;
 use weir_operators::alert::Alerts;
+use weir_protocol::limits::SUBSCRIPTION_REQUESTS_MAX;
 use weir_protocol::subscription::{Subscription, SubscriptionId};
 
 use super::command::Notice;
 use super::live::LiveRows;
 use super::member::Member;
 use super::watch::{Queue, Watch};
-use super::{Compiled, Status, SubscriptionError, SubscriptionState};
-
-/// Requests that wait at a time; whoever comes later waits before its request is taken.
-const REQUESTS_MAX: usize = 4096;
+use super::{Compiled, Shape, Status, SubscriptionError, SubscriptionState, TemplateUsage};
 
 /// The subscriptions of a running graph. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -52,13 +50,15 @@ pub(crate) struct Shared {
 pub(crate) struct Live {
     pub(super) tick_ms: Time,
     pub(super) entries: BTreeMap<SubscriptionId, Entry>,
+    /// What the templates hold.
+    pub(super) usage: BTreeMap<Shape, TemplateUsage>,
 }
 
 /// A subscription: as it runs, and as it will run as soon as its rows are there.
 #[derive(Debug, Default)]
 pub(crate) struct Entry {
     pub(super) current: Option<Member>,
-    pub(super) next: Option<Member>,
+    pub(super) next: Option<Box<Member>>,
     /// What of its alerts is known.
     pub(super) alerts: Option<Alerts>,
     /// Why it does not run at all.
@@ -82,7 +82,7 @@ impl Live {
 
 impl Shared {
     pub(crate) fn new(notices: SyncSender<Notice>) -> Self {
-        Self { live: RwLock::default(), requests: Mutex::default(), permits: Semaphore::new(REQUESTS_MAX), notices, ended: AtomicBool::new(false) }
+        Self { live: RwLock::default(), requests: Mutex::default(), permits: Semaphore::new(SUBSCRIPTION_REQUESTS_MAX), notices, ended: AtomicBool::new(false) }
     }
 
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Live> {
@@ -165,6 +165,11 @@ impl Subscriptions {
         self.shared.read().entries.get(&id).map(|entry| entry.state(id))
     }
 
+    /// What the template of a shape holds, where it runs.
+    pub fn usage(&self, shape: &Shape) -> Option<TemplateUsage> {
+        self.shared.read().usage.get(shape).copied()
+    }
+
     /// Follows the rows of a subscription; `None` where it does not run.
     pub fn watch(&self, id: SubscriptionId) -> Option<Watch> {
         let queue = Arc::new(Queue::new());
@@ -191,7 +196,7 @@ impl Subscriptions {
 impl Entry {
     fn state(&self, id: SubscriptionId) -> SubscriptionState {
         let member = self.current.as_ref();
-        let error = self.broken.clone().or_else(|| member.or(self.next.as_ref()).and_then(Member::error));
+        let error = self.broken.clone().or_else(|| member.or(self.next.as_deref()).and_then(Member::error));
         let status = match (&error, member) {
             (Some(_), _) => Status::Failed,
             (None, Some(_)) => Status::Running,

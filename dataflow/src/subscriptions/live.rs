@@ -8,6 +8,7 @@ use arrow::error::ArrowError;
 use weir_operators::Time;
 use weir_operators::alert::Seen;
 use weir_operators::relation::json;
+use weir_protocol::limits::SUBSCRIPTION_ROWS_MAX;
 
 use super::codec::{Codec, RowBytes};
 
@@ -48,9 +49,6 @@ pub(super) struct Rows {
     distinct: usize,
 }
 
-/// Rows of one answer that are kept; a subscription with more fails.
-pub(super) const ROWS_MAX: usize = 100_000;
-
 impl Rows {
     /// Adds and takes away. Changes of one tick may come in any order: a row may be there a negative number of times meanwhile.
     pub(super) fn change(&mut self, change: RowChange) {
@@ -76,7 +74,7 @@ impl Rows {
     }
 
     pub(super) fn is_too_large(&self) -> bool {
-        self.distinct > ROWS_MAX
+        self.distinct > SUBSCRIPTION_ROWS_MAX
     }
 
     /// How many rows the answer has.

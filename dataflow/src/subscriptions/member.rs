@@ -6,11 +6,12 @@ use std::sync::Arc;
 use arrow::error::ArrowError;
 use weir_operators::Time;
 use weir_operators::relation::template::Parameters;
+use weir_protocol::limits::SUBSCRIPTION_ROWS_MAX;
 use weir_protocol::subscription::Subscription;
 
 use super::codec::{Codec, RowBytes};
 use super::command::TemplateNumber;
-use super::live::{LiveRows, ROWS_MAX, Rows};
+use super::live::{LiveRows, Rows};
 
 /// A subscription in a template.
 #[derive(Debug)]
@@ -68,7 +69,7 @@ impl Member {
     /// What is wrong with it.
     pub(super) fn error(&self) -> Option<String> {
         if self.rows.is_too_large() {
-            return Some(format!("the answer has more than {ROWS_MAX} rows: write a narrower condition"));
+            return Some(format!("the answer has more than {SUBSCRIPTION_ROWS_MAX} rows: write a narrower condition"));
         }
         let own = self.failures.iter().find(|(_, count)| **count > 0).map(|((message, row), _)| with_row(message, row));
         own.or_else(|| self.template_error.as_deref().map(ToOwned::to_owned))

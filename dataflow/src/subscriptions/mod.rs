@@ -92,6 +92,19 @@ impl Status {
     }
 }
 
+/// What the template of a shape holds, over all workers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TemplateUsage {
+    /// How many subscriptions share it.
+    pub subscriptions: u64,
+    /// Groups of reductions and top-k.
+    pub groups: u64,
+    /// Bytes of state, about.
+    pub state_bytes: u64,
+    /// Pairs of joined rows, those of rows with subscriptions among them, in the newest tick that had any.
+    pub pairs_per_tick: u64,
+}
+
 /// Why a subscription was not taken up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubscriptionError {

@@ -8,13 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use arrow::array::RecordBatch;
 use tokio::sync::Notify;
 use weir_operators::Time;
+use weir_protocol::limits::WATCH_ROWS_WAITING_MAX;
 use weir_protocol::subscription::SubscriptionId;
 
 use super::handle::Shared;
 use super::live::LiveRows;
-
-/// Rows of changes that wait for one reader at most.
-pub const WAITING_ROWS_MAX: usize = 10_000;
 
 /// What a reader is told.
 #[derive(Debug, Clone)]
@@ -78,7 +76,7 @@ impl Queue {
             // The snapshot will have them.
             return;
         }
-        if waiting.rows + rows.num_rows() > WAITING_ROWS_MAX {
+        if waiting.rows + rows.num_rows() > WATCH_ROWS_WAITING_MAX {
             drop(waiting);
             return self.begin_again();
         }
