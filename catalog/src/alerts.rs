@@ -207,7 +207,9 @@ async fn standing(connection: &mut SqliteConnection, named: BTreeSet<Subscriptio
     for some in named.into_iter().collect::<Vec<_>>().chunks(ROWS_PER_STATEMENT) {
         let mut statement = QueryBuilder::<Sqlite>::new("SELECT id, projects FROM weir_subscription WHERE id IN (");
         let mut ids = statement.separated(", ");
-        some.iter().for_each(|id| drop(ids.push_bind(*id as i64)));
+        for id in some {
+            ids.push_bind(*id as i64);
+        }
         statement.push(")");
         for row in statement.build().persistent(false).fetch_all(&mut *connection).await? {
             found.insert(row.try_get::<i64, _>("id")? as SubscriptionId, row.try_get("projects")?);

@@ -180,7 +180,9 @@ impl Catalog {
                  FROM weir_outbox o JOIN weir_alert a ON a.id = o.alert_id JOIN weir_subscription s ON s.id = o.subscription_id WHERE o.seq IN (",
             );
             let mut list = statement.separated(", ");
-            some.iter().for_each(|seq| drop(list.push_bind(*seq as i64)));
+            for seq in some {
+                list.push_bind(*seq as i64);
+            }
             statement.push(") ORDER BY o.seq");
             let rows = statement.build().persistent(false).fetch_all(&self.pool).await?;
             for row in &rows {
@@ -228,12 +230,7 @@ fn place(seq: i64) -> String {
 
 /// Puts new transitions into the outbox, one row for each target; returns how many rows. What is past the bound, or cannot be
 /// sent at all, is entered in the delivery log as failed.
-pub(crate) async fn enqueue(
-    connection: &mut SqliteConnection,
-    secrets: &SecretKey,
-    transitions: &[&Transition],
-    now_ms: u64,
-) -> Result<usize, CatalogError> {
+pub(crate) async fn enqueue(connection: &mut SqliteConnection, secrets: &SecretKey, transitions: &[&Transition], now_ms: u64) -> Result<usize, CatalogError> {
     if transitions.is_empty() {
         return Ok(0);
     }
@@ -277,7 +274,15 @@ pub(crate) async fn enqueue(
         statement.build().persistent(false).execute(&mut *connection).await?;
     }
     for (transition, target, error) in refused {
-        let log = LogEntry { alert_id: &transition.id, target: &target, attempt: 0, at_ms: now_ms, duration_ms: 0, status: DeliveryStatus::Failed, error: Some(&error) };
+        let log = LogEntry {
+            alert_id: &transition.id,
+            target: &target,
+            attempt: 0,
+            at_ms: now_ms,
+            duration_ms: 0,
+            status: DeliveryStatus::Failed,
+            error: Some(&error),
+        };
         insert_log(connection, &log).await?;
     }
     Ok(taken.len())

@@ -195,7 +195,8 @@ mod tests {
 
     #[test]
     fn a_list_is_split_where_targets_begin() {
-        let list = NotifyTarget::list("webhook:https://example.org/a,b?c=1,2, email:pay@example.org,slack:https://hooks.slack.com/x, email:pay@example.org").unwrap();
+        let list =
+            NotifyTarget::list("webhook:https://example.org/a,b?c=1,2, email:pay@example.org,slack:https://hooks.slack.com/x, email:pay@example.org").unwrap();
         assert_eq!(list, ["webhook:https://example.org/a,b?c=1,2", "email:pay@example.org", "slack:https://hooks.slack.com/x"]);
         assert_eq!(NotifyTarget::list("").unwrap(), Vec::<String>::new());
         NotifyTarget::list("email:a@b, nonsense:c").unwrap_err();

@@ -3,9 +3,9 @@
 use weir_protocol::subscription::transition_id;
 
 use super::*;
+use crate::NewSubscription;
 use crate::outbox::{DeliveryOutcome, DeliveryResult, DeliveryStatus};
 use crate::projects::tests::catalog;
-use crate::NewSubscription;
 use crate::subscriptions::tests::new;
 
 const HOOK: &str = "webhook:https://me:hunter2@example.org/x?token=1";
@@ -75,7 +75,11 @@ async fn a_commit_is_there_whole_and_only_once() {
     assert_eq!(entries.iter().map(|e| (e.host.as_str(), e.attempts)).collect::<BTreeSet<_>>(), [("", 0), ("example.org:443", 0)].into());
     assert_eq!(entries.len(), 2, "a target named twice is told once");
     let messages = catalog.outbox_messages(&entries.iter().map(|e| e.seq).collect::<Vec<_>>()).await.unwrap();
-    assert!(messages.iter().any(|m| m.target == HOOK && m.secret.as_deref() == Some("correct horse") && m.transition == Transition { notify: vec![], ..fired.clone() }));
+    assert!(
+        messages
+            .iter()
+            .any(|m| m.target == HOOK && m.secret.as_deref() == Some("correct horse") && m.transition == Transition { notify: vec![], ..fired.clone() })
+    );
     assert!(!format!("{messages:?}").contains("hunter2"));
 }
 
