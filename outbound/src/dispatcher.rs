@@ -317,3 +317,6 @@ async fn trim(catalog: Catalog, mut stopped: watch::Receiver<bool>) {
 fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,8 @@ pub mod courier;
 pub mod dispatcher;
 pub mod mail;
 pub mod reach;
+#[cfg(test)]
+mod receivers;
 mod rendering;
 pub mod schedule;
 mod slack;

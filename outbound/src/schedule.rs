@@ -183,7 +183,8 @@ impl Schedule {
     /// The receiver that waited longest for its turn, of the next host that has one after the host that was served last.
     fn next_receiver(&mut self, now_ms: u64) -> Option<Name> {
         let at_once_max = self.patience.attempts_at_once_of_a_host_max;
-        let has_one = |host: &Host| host.in_flight < at_once_max && (!host.now.is_empty() || host.later.first().is_some_and(|(ready_ms, _)| *ready_ms <= now_ms));
+        let has_one =
+            |host: &Host| host.in_flight < at_once_max && (!host.now.is_empty() || host.later.first().is_some_and(|(ready_ms, _)| *ready_ms <= now_ms));
         let first_of = |range: (Bound<&str>, Bound<&str>)| self.hosts.range::<str, _>(range).find(|(_, host)| has_one(host)).map(|(name, _)| name.clone());
         let last = self.last_host.as_deref().unwrap_or_default();
         let host = first_of((Bound::Excluded(last), Bound::Unbounded)).or_else(|| first_of((Bound::Unbounded, Bound::Included(last))))?;
