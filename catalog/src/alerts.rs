@@ -166,38 +166,39 @@ impl Catalog {
     /// Removes what is older than history and delivery log are kept, or too much ([`limits::ALERT_HISTORY_MS`] and the bounds
     /// beside it), in small transactions; returns how many rows. An entry that is still to be delivered stays.
     pub async fn trim_alerts(&self, now_ms: u64) -> Result<u64, CatalogError> {
-        let history = "DELETE FROM weir_alert WHERE seq IN (
-                SELECT a.seq FROM weir_alert a
-                WHERE (a.fired_ms < $1 OR a.seq <= $2) AND NOT EXISTS (SELECT 1 FROM weir_outbox o WHERE o.alert_id = a.id)
-                ORDER BY a.seq LIMIT $3)";
-        let log = "DELETE FROM weir_delivery WHERE seq IN (SELECT seq FROM weir_delivery WHERE at_ms < $1 OR seq <= $2 ORDER BY seq LIMIT $3)";
-        let too_old = |kept_ms: u64| now_ms.saturating_sub(kept_ms) as i64;
-        let mut removed = 0;
-        for (kind, statement, before_ms, count_max) in [
-            ("alert", history, too_old(limits::ALERT_HISTORY_MS), limits::ALERT_HISTORY_COUNT_MAX),
-            ("delivery", log, too_old(limits::DELIVERY_LOG_MS), limits::DELIVERY_LOG_COUNT_MAX),
-        ] {
-            loop {
-                let mut writing = self.begin_writing().await?;
-                // Numbers have gaps at the most, so that this keeps no more rows than it may.
-                let last: i64 = sqlx::query_scalar("SELECT last_value FROM weir_sequence WHERE name = $1").bind(kind).fetch_one(&mut *writing).await?;
-                let trimmed = sqlx::query(statement)
-                    .bind(before_ms)
-                    .bind(last - count_max as i64)
-                    .bind(ROWS_PER_STATEMENT as i64)
-                    .execute(&mut *writing)
-                    .await?
-                    .rows_affected();
-                writing.commit().await?;
-                removed += trimmed;
-                if trimmed < ROWS_PER_STATEMENT as u64 {
-                    break;
-                }
-            }
+        let old = |kept_ms: u64| now_ms.saturating_sub(kept_ms) as i64;
+        let mut removed = self.trim(OLD_HISTORY, old(limits::ALERT_HISTORY_MS)).await?;
+        removed += self.trim(OLD_LOG, old(limits::DELIVERY_LOG_MS)).await?;
+        for (kind, statement, count_max) in [("alert", LONG_HISTORY, limits::ALERT_HISTORY_COUNT_MAX), ("delivery", LONG_LOG, limits::DELIVERY_LOG_COUNT_MAX)] {
+            // Numbers have gaps at the most, so that this keeps no more rows than it may.
+            let last: i64 = sqlx::query_scalar("SELECT last_value FROM weir_sequence WHERE name = $1").bind(kind).fetch_one(&self.pool).await?;
+            removed += self.trim(statement, last - count_max as i64).await?;
         }
         Ok(removed)
     }
+
+    /// Runs a statement that removes some rows up to a bound until it finds no more.
+    async fn trim(&self, statement: &'static str, bound: i64) -> Result<u64, CatalogError> {
+        let mut removed = 0;
+        loop {
+            let mut writing = self.begin_writing().await?;
+            let trimmed = sqlx::query(statement).bind(bound).bind(ROWS_PER_STATEMENT as i64).execute(&mut *writing).await?.rows_affected();
+            writing.commit().await?;
+            removed += trimmed;
+            if trimmed < ROWS_PER_STATEMENT as u64 {
+                return Ok(removed);
+            }
+        }
+    }
 }
+
+// One condition each, so that each finds its rows in an index.
+const OLD_HISTORY: &str = "DELETE FROM weir_alert WHERE seq IN (SELECT a.seq FROM weir_alert a
+    WHERE a.fired_ms < $1 AND NOT EXISTS (SELECT 1 FROM weir_outbox o WHERE o.alert_id = a.id) ORDER BY a.fired_ms LIMIT $2)";
+const LONG_HISTORY: &str = "DELETE FROM weir_alert WHERE seq IN (SELECT a.seq FROM weir_alert a
+    WHERE a.seq <= $1 AND NOT EXISTS (SELECT 1 FROM weir_outbox o WHERE o.alert_id = a.id) ORDER BY a.seq LIMIT $2)";
+const OLD_LOG: &str = "DELETE FROM weir_delivery WHERE seq IN (SELECT seq FROM weir_delivery WHERE at_ms < $1 ORDER BY at_ms LIMIT $2)";
+const LONG_LOG: &str = "DELETE FROM weir_delivery WHERE seq IN (SELECT seq FROM weir_delivery WHERE seq <= $1 ORDER BY seq LIMIT $2)";
 
 /// Those of the subscriptions that were not dropped, each with its projects as they are stored.
 type Standing = BTreeMap<SubscriptionId, Option<String>>;
