@@ -16,7 +16,6 @@ use timely::WorkerConfig;
 use timely::communication::WorkerGuards;
 use timely::scheduling::SyncActivator;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
 use weir_catalog::{Catalog, CatalogError, Lake, Restored, RestoredAlerts};
 use weir_journal::Journal;
 use weir_operators::deduplicate::Recent;
@@ -37,7 +36,7 @@ use crate::subscriptions::command::{Mailbox, Notice};
 use crate::subscriptions::coordinator::Coordinator;
 use crate::subscriptions::feed::Feed;
 use crate::subscriptions::recorder::{Outgoing, Recorder};
-use crate::subscriptions::{self, AlertStore, MemoryAlerts, Shared, Subscriptions};
+use crate::subscriptions::{self, AlertStore, Shared, Subscriptions};
 use crate::ticker::{Ticker, WorkerInput, now_ms};
 use crate::worker::WorkerLoop;
 
@@ -103,7 +102,6 @@ pub struct Graph {
     progress: Arc<Progress>,
     known_projects: BTreeSet<u64>,
     subscriptions: Subscriptions,
-    alerts_recorded: Arc<Notify>,
     threads: Vec<JoinHandle<()>>,
     workers: Option<WorkerGuards<()>>,
 }
@@ -123,7 +121,7 @@ pub(crate) struct WorkerState {
 impl Graph {
     /// Starts from the last commit. Takes the partition over: a process that held it before cannot commit any more.
     pub async fn start(options: GraphOptions, catalog: Catalog, journal: Journal) -> Result<Self, GraphError> {
-        let alerts = Arc::new(MemoryAlerts::default());
+        let alerts = Arc::new(catalog.clone());
         Self::start_with(options, catalog, journal, alerts).await
     }
 
@@ -177,11 +175,6 @@ impl Graph {
     /// The subscriptions.
     pub fn subscriptions(&self) -> Subscriptions {
         self.subscriptions.clone()
-    }
-
-    /// Told whenever alerts that somebody is to be told of have been made durable.
-    pub fn alerts_recorded(&self) -> Arc<Notify> {
-        Arc::clone(&self.alerts_recorded)
     }
 
     /// Drains the journal, commits, and ends the threads. Blocks; the journal should take no more by now.
@@ -294,7 +287,6 @@ impl Parts {
         let alarm = Arc::new(Alarm::new(self.journal.clone()));
         let shared = Arc::new(Shared::new(notices.clone()));
         let outgoing = Arc::new(Outgoing::default());
-        let alerts_recorded = Arc::new(Notify::new());
         let ends = WorkerEnds { publisher: publisher.clone(), notices: notices.clone(), mailboxes: mailboxes.clone(), progress: Arc::clone(&progress) };
         let (workers, activators) = spawn_workers(states, ends)?;
         let count = inputs.len();
@@ -318,14 +310,7 @@ impl Parts {
             runtime: Handle::current(),
             state: subscriptions::coordinator::State::new(count, self.restored_alerts, self.last_tick, tables.upper.clone(), self.journal.end()),
         };
-        let recorder = Recorder {
-            outgoing,
-            store: self.alerts,
-            generation: self.generation,
-            progress: Arc::clone(&progress),
-            runtime: Handle::current(),
-            recorded: Arc::clone(&alerts_recorded),
-        };
+        let recorder = Recorder { outgoing, store: self.alerts, generation: self.generation, progress: Arc::clone(&progress), runtime: Handle::current() };
         let committer = Committer {
             epochs: waiting,
             publisher,
@@ -355,7 +340,7 @@ impl Parts {
             })?,
         ];
         let subscriptions = Subscriptions { shared };
-        Ok(Graph { snapshots, progress, known_projects, subscriptions, alerts_recorded, threads, workers: Some(workers) })
+        Ok(Graph { snapshots, progress, known_projects, subscriptions, threads, workers: Some(workers) })
     }
 }
 

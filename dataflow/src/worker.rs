@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use timely::worker::Worker;
 use weir_operators::Time;
-use weir_operators::relation::{self, RenderOptions, TemplateInputs};
 use weir_operators::relation::template::{TableChanges, Template, TemplateAdvance};
+use weir_operators::relation::{self, RenderOptions, TemplateInputs};
 
 use crate::progress::Progress;
 use crate::subscriptions::command::{Command, Hydration, Mailbox, News, Notice, ParameterChanges, TemplateNumber};

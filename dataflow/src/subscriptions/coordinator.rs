@@ -18,7 +18,7 @@ use weir_operators::alert::{Alerts, Recorded};
 use weir_operators::relation::template::{Changes, Failure, Parameters, Template, Usage};
 use weir_operators::relation::{self, Quotas, json};
 use weir_protocol::ProjectId;
-use weir_protocol::limits::{SUBSCRIPTION_SHAPES_MAX, SUBSCRIPTIONS_RUNNING_MAX};
+use weir_protocol::limits::SUBSCRIPTION_SHAPES_MAX;
 use weir_protocol::subscription::{ActiveAlert, Subscription, SubscriptionId};
 
 use super::alarm::Alarm;
@@ -359,7 +359,6 @@ impl Coordinator {
             let id = compiled.definition.id;
             let taken = match live.entries.get(&id) {
                 Some(entry) if entry.broken.is_none() => Err(SubscriptionError::Exists { id }),
-                None if live.entries.len() >= SUBSCRIPTIONS_RUNNING_MAX => Err(SubscriptionError::TooMany { max: SUBSCRIPTIONS_RUNNING_MAX }),
                 _ => self.member(&compiled, waiter),
             };
             let (member, changes) = match taken {

@@ -114,12 +114,6 @@ pub enum SubscriptionError {
         /// The bound.
         max: usize,
     },
-    /// Too many subscriptions.
-    #[error("{max} subscriptions stand already: drop some")]
-    TooMany {
-        /// The bound.
-        max: usize,
-    },
     /// No such subscription runs.
     #[error("subscription {id} does not run here")]
     Unknown {

@@ -8,8 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
-use weir_catalog::{AlertCommit, CatalogError, RestoredAlerts};
+use weir_catalog::{AlertCommit, Catalog, CatalogError, RestoredAlerts};
 use weir_operators::Time;
 use weir_operators::alert::Recorded;
 use weir_protocol::subscription::{ActiveAlert, SubscriptionId, Transition};
@@ -25,6 +24,17 @@ pub trait AlertStore: Send + Sync + 'static {
 
     /// The alerts as of the last commit.
     async fn restore_alerts(&self) -> Result<RestoredAlerts, CatalogError>;
+}
+
+#[async_trait::async_trait]
+impl AlertStore for Catalog {
+    async fn commit_alerts(&self, commit: &AlertCommit) -> Result<(), CatalogError> {
+        Self::commit_alerts(self, commit).await
+    }
+
+    async fn restore_alerts(&self) -> Result<RestoredAlerts, CatalogError> {
+        Self::restore_alerts(self).await
+    }
 }
 
 /// Alerts in memory, for tests: as durable as the value.
@@ -178,15 +188,12 @@ pub(crate) struct Recorder {
     pub(crate) generation: i64,
     pub(crate) progress: Arc<Progress>,
     pub(crate) runtime: Handle,
-    /// Told after each record with somebody to tell.
-    pub(crate) recorded: Arc<Notify>,
 }
 
 impl Recorder {
     /// Records until the end, or until another process has taken over.
     pub(crate) fn run(self) {
         while let Some((tick_ms, offsets, recorded)) = self.outgoing.next(&self.progress) {
-            let tells = recorded.transitions.iter().any(|transition| !transition.notify.is_empty());
             let mut commit = AlertCommit { generation: self.generation, offsets, tick_ms, transitions: recorded.transitions, ..AlertCommit::default() };
             for (place, active) in recorded.active {
                 match active {
@@ -196,9 +203,6 @@ impl Recorder {
             }
             if !self.record(&commit) {
                 return;
-            }
-            if tells {
-                self.recorded.notify_one();
             }
         }
     }

@@ -138,7 +138,11 @@ impl Asked {
         Compiled {
             definition: Arc::new(definition),
             shape: *blake3::hash(format!("{} {:?}", self.table, self.window_ms).as_bytes()).as_bytes(),
-            parameters: Parameters { subscription: self.id, key, constants: RecordBatch::try_new(Arc::clone(&template.constants), constants.to_vec()).unwrap() },
+            parameters: Parameters {
+                subscription: self.id,
+                key,
+                constants: RecordBatch::try_new(Arc::clone(&template.constants), constants.to_vec()).unwrap(),
+            },
             template,
         }
     }

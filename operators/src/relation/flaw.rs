@@ -71,7 +71,8 @@ impl Owner {
     /// The key of a row, if it can be told.
     pub fn key(&self, row: &RecordBatch) -> Option<Bytes> {
         let columns = self.salvage.as_ref()?(row)?;
-        let fits = columns.len() == self.codec.fields().len() && columns.iter().zip(self.codec.fields()).all(|(column, field)| column.data_type() == field.data_type());
+        let fits = columns.len() == self.codec.fields().len()
+            && columns.iter().zip(self.codec.fields()).all(|(column, field)| column.data_type() == field.data_type());
         if !fits || columns.iter().any(|column| column.is_null(0)) {
             return None;
         }

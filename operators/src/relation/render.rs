@@ -93,7 +93,10 @@ fn check_relation(relation: &Relation, parameter_keys: usize) -> Result<(), Rend
             check_relation(&map.input, parameter_keys)
         }
         Node::Reduce(reduce) => {
-            expect(width(relation) == reduce.keys + reduce.aggregates.len() && reduce.keys <= width(&reduce.input), "a reduction gives other columns than its schema has")?;
+            expect(
+                width(relation) == reduce.keys + reduce.aggregates.len() && reduce.keys <= width(&reduce.input),
+                "a reduction gives other columns than its schema has",
+            )?;
             expect(reduce.universe != Universe::One || reduce.keys == 0, "a reduction to one group has a key")?;
             expect(reduce.universe != Universe::Parameters || reduce.keys == parameter_keys, "a reduction by parameters has another key")?;
             reduce::check(reduce, &reduce.input.schema, &relation.schema)?;

@@ -401,7 +401,13 @@ fn check_sum(number: Number, mean: bool, output: &DataType) -> Result<(), String
     let fits = match (number, output) {
         (Number::Integer, DataType::Int64 | DataType::UInt64) => !mean,
         (_, DataType::Float64) => true,
-        (Number::Decimal { scale }, DataType::Decimal128(_, output)) => if mean { *output >= scale } else { *output == scale },
+        (Number::Decimal { scale }, DataType::Decimal128(_, output)) => {
+            if mean {
+                *output >= scale
+            } else {
+                *output == scale
+            }
+        }
         _ => false,
     };
     if fits { Ok(()) } else { Err(format!("its sum is not maintained as {output}")) }
