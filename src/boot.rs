@@ -1,7 +1,8 @@
 //! The order in which the parts start and stop.
 //!
-//! Start: lock, catalog, journal, graph, then the doors: nobody is let in before what they ask for is there. Stop: the
-//! doors close and finish what is under way, then the journal takes no more, then the graph drains it and commits.
+//! Start: lock, catalog, journal, graph, dispatcher, then the doors: nobody is let in before what they ask for is there. Stop:
+//! the doors close and finish what is under way, then the journal takes no more, then the graph drains it and commits, then the
+//! dispatcher sends what came of that, as far as it can at once; the rest is sent after the next start.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,6 +17,7 @@ use weir_catalog::{Catalog, ProjectRow};
 use weir_dataflow::{Graph, GraphOptions, Progress};
 use weir_ingest::{Doors, Health};
 use weir_journal::Journal;
+use weir_outbound::{Client, Courier, Dispatcher, Patience, Reach};
 use weir_protocol::record::{Content, Record};
 use weir_sql::{Engine, EngineOptions};
 
@@ -29,6 +31,7 @@ pub struct Weir {
     catalog: Catalog,
     journal: Journal,
     graph: Graph,
+    dispatcher: Dispatcher,
     stop_doors: watch::Sender<bool>,
     doors: Vec<JoinHandle<anyhow::Result<()>>>,
     projects_task: JoinHandle<()>,
@@ -40,6 +43,9 @@ const PROJECTS_EVERY: Duration = Duration::from_secs(1);
 /// How long the doors may take to finish what is under way. With the time for draining and for the last commit a stop stays
 /// below ten seconds.
 const DOORS_CLOSE_MAX: Duration = Duration::from_secs(3);
+
+/// How long notifications under way may take to end at a stop.
+const DELIVERIES_END_MAX: Duration = Duration::from_secs(1);
 
 /// The wall clock in Unix milliseconds.
 pub fn now_ms() -> u64 {
@@ -69,6 +75,7 @@ impl Weir {
             commit_bytes_max: config.commit.max_bytes.0 as usize,
         };
         let graph = Graph::start(options, catalog.clone(), journal.clone()).await.context("the graph does not start")?;
+        let dispatcher = start_dispatcher(config, &catalog)?;
 
         let engine = Engine::new(
             graph.snapshots(),
@@ -96,7 +103,7 @@ impl Weir {
             tokio::spawn(serve_flight(flight, engine, sources::Tokens(catalog.clone()), until_stopped(stopped))),
         ];
         let projects_task = tokio::spawn(journal_projects(catalog.clone(), journal.clone(), graph.known_projects()));
-        Ok(Self { catalog, journal, graph, stop_doors, doors, projects_task, _lock: lock })
+        Ok(Self { catalog, journal, graph, dispatcher, stop_doors, doors, projects_task, _lock: lock })
     }
 
     /// Resolves when the graph has failed for good.
@@ -129,6 +136,7 @@ impl Weir {
         .await
         .context("stopping panicked")?
         .context("the graph ended")?;
+        self.dispatcher.finish(DELIVERIES_END_MAX).await;
         self.catalog.close().await;
         tracing::info!("stopped");
         Ok(())
@@ -145,6 +153,11 @@ fn open_journal(config: &Config, data: &DataDir) -> anyhow::Result<Journal> {
     let (journal, opened) = Journal::open(options).with_context(|| format!("the journal {} cannot be opened", data.journal().display()))?;
     tracing::info!(start = opened.start, end = opened.end, segments = opened.segments, "journal opened");
     Ok(journal)
+}
+
+fn start_dispatcher(config: &Config, catalog: &Catalog) -> anyhow::Result<Dispatcher> {
+    let client = Client::new(Reach::allowing(config.outbound.allow.0.clone()))?;
+    Ok(Dispatcher::start(catalog.clone(), Courier::new(client, config.mail.server()?), Patience::default()))
 }
 
 fn install_metrics() -> anyhow::Result<PrometheusHandle> {

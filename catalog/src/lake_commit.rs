@@ -90,7 +90,7 @@ impl Catalog {
     /// [`CatalogError::Fenced`] where another process took the partition over; [`CatalogError::Database`] else.
     pub async fn commit(&self, lake: &Lake, commit: &Commit) -> Result<Committed, CatalogError> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        check_fence(&mut transaction, commit).await?;
+        check_fence(&mut transaction, &commit.offsets, commit.generation).await?;
         if let Some(snapshot_id) = committed_before(&mut transaction, commit).await? {
             return Ok(Committed { snapshot_id });
         }
@@ -113,14 +113,15 @@ impl Catalog {
     }
 }
 
-async fn check_fence(connection: &mut SqliteConnection, commit: &Commit) -> Result<(), CatalogError> {
-    for partition in commit.offsets.keys() {
+/// Checks that none of the partitions was taken over since this process took it.
+pub(crate) async fn check_fence(connection: &mut SqliteConnection, offsets: &BTreeMap<u16, u64>, generation: i64) -> Result<(), CatalogError> {
+    for partition in offsets.keys() {
         let found: i64 = sqlx::query_scalar("SELECT generation FROM weir_partition_owner WHERE partition_id = $1")
             .bind(i64::from(*partition))
             .fetch_one(&mut *connection)
             .await?;
-        if found != commit.generation {
-            return Err(CatalogError::Fenced { found, mine: commit.generation });
+        if found != generation {
+            return Err(CatalogError::Fenced { found, mine: generation });
         }
     }
     Ok(())

@@ -16,8 +16,10 @@ mod restore;
 mod runtime;
 pub mod snapshot;
 mod source;
+pub mod subscriptions;
 pub mod telemetry;
 mod ticker;
+mod worker;
 
 #[cfg(test)]
 mod tests;
@@ -26,3 +28,4 @@ mod tests;
 pub use lake::file::{WriteError, write as write_file};
 pub use progress::{Progress, ProgressReport};
 pub use runtime::{Graph, GraphError, GraphOptions};
+pub use subscriptions::Subscriptions;

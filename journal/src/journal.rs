@@ -117,6 +117,13 @@ impl Journal {
         Reader::new(Arc::clone(&self.0.shared), from_offset)
     }
 
+    /// Lets readers that wait look at what they are called by.
+    pub fn wake_readers(&self) {
+        // The lock orders this after a reader's look and before its sleep, or after both: no call is missed.
+        drop(self.0.shared.log());
+        self.0.shared.readable.notify_all();
+    }
+
     /// Drops whole segments whose records all lie below an offset, never the one that is written. Returns the bytes that were freed.
     ///
     /// # Errors

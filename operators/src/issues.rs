@@ -1,6 +1,6 @@
 //! Issues: which one an error belongs to, and what is known of each (`spec/grouping.md` section 4).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -35,8 +35,20 @@ pub struct Issues {
     issues: BTreeMap<(ProjectId, i64), IssueState>,
     hashes: BTreeMap<(ProjectId, [u8; 16]), i64>,
     last_number: BTreeMap<ProjectId, u64>,
-    changed: BTreeSet<(ProjectId, i64)>,
+    /// The issues that changed since the last call of [`Self::take_changes`], each with its row then.
+    changed: BTreeMap<(ProjectId, i64), Option<IssueRow>>,
     new_hashes: Vec<NewHash>,
+}
+
+/// What changed of the issues.
+#[derive(Debug, Default)]
+pub struct IssueChanges {
+    /// Issues that are new or changed, as they are now.
+    pub issues: Vec<IssueState>,
+    /// Those among them that there were before, as they were.
+    pub replaced: Vec<IssueRow>,
+    /// Hashes that are new.
+    pub hashes: Vec<NewHash>,
 }
 
 impl Issues {
@@ -68,24 +80,28 @@ impl Issues {
         row.group_id = group;
         let state = match self.issues.get_mut(&(project_id, group)) {
             Some(state) => {
+                self.changed.entry((project_id, group)).or_insert_with(|| Some(state.row.clone()));
                 state.count(row);
                 state
             }
             None => {
+                self.changed.insert((project_id, group), None);
                 let number = self.last_number.entry(project_id).or_default();
                 *number += 1;
                 self.issues.entry((project_id, group)).or_insert(IssueState::first(row, *number))
             }
         };
         row.group_first_seen_ms = Some(state.row.first_seen_ms);
-        self.changed.insert((project_id, group));
     }
 
     /// The issues that changed since the last call, and the hashes that are new.
-    pub fn take_changes(&mut self) -> (Vec<IssueState>, Vec<NewHash>) {
-        let changed = std::mem::take(&mut self.changed);
-        let issues = changed.iter().filter_map(|key| self.issues.get(key).cloned()).collect();
-        (issues, std::mem::take(&mut self.new_hashes))
+    pub fn take_changes(&mut self) -> IssueChanges {
+        let mut changes = IssueChanges { hashes: std::mem::take(&mut self.new_hashes), ..IssueChanges::default() };
+        for (key, replaced) in std::mem::take(&mut self.changed) {
+            changes.issues.extend(self.issues.get(&key).cloned());
+            changes.replaced.extend(replaced);
+        }
+        changes
     }
 }
 
@@ -184,9 +200,10 @@ impl<'scope> AssignIssues<'scope> for StreamVec<'scope, Time, Fact> {
                 }
                 made.push(Made::Fact(Box::new(fact)));
             }
-            let (changed, hashes) = issues.take_changes();
-            made.extend(changed.into_iter().map(|state| Made::Issue(Box::new(state))));
-            made.extend(hashes.into_iter().map(Made::Hash));
+            let changes = issues.take_changes();
+            made.extend(changes.issues.into_iter().map(|state| Made::Issue(Box::new(state))));
+            made.extend(changes.replaced.into_iter().map(|row| Made::ReplacedIssue(Box::new(row))));
+            made.extend(changes.hashes.into_iter().map(Made::Hash));
         })
     }
 }
@@ -224,11 +241,17 @@ mod tests {
         assert_eq!(first.group_id, second.group_id);
         assert_ne!(first.group_id, third.group_id);
         assert_eq!((first.group_first_seen_ms, second.group_first_seen_ms), (Some(50), Some(20)));
-        let (changed, hashes) = issues.take_changes();
+        let IssueChanges { issues: changed, replaced, hashes } = issues.take_changes();
+        assert!(replaced.is_empty(), "both are new");
         let row = &changed.iter().find(|s| s.row.group_id == first.group_id).unwrap().row;
         assert_eq!((row.title.as_str(), row.times_seen, row.user_count, row.first_seen_ms, row.last_seen_ms), ("Real: title", 2, 1, 20, 50));
         assert_eq!((row.short_id.as_str(), hashes.len()), ("SHOP-1", 2));
-        assert!(issues.take_changes().0.is_empty());
+        assert!(issues.take_changes().issues.is_empty());
+        assigned(&mut issues, error("Other", 2, 31, None), &[2]);
+        assigned(&mut issues, error("Other", 2, 32, None), &[2]);
+        let again = issues.take_changes();
+        assert_eq!(again.replaced, [changed.iter().find(|s| s.row.group_id == third.group_id).unwrap().row.clone()]);
+        assert_eq!(again.issues[0].row.times_seen, 3);
     }
 
     #[test]
@@ -244,7 +267,7 @@ mod tests {
     fn restored_issues_go_on_counting() {
         let mut issues = Issues::default();
         let before = assigned(&mut issues, error("a", 1, 1, Some(1)), &[1]);
-        let (changed, hashes) = issues.take_changes();
+        let IssueChanges { issues: changed, hashes, .. } = issues.take_changes();
         let mut restored = Issues::default();
         for state in changed {
             restored.restore_issue(serde_json::from_str(&serde_json::to_string(&state).unwrap()).unwrap());
@@ -253,7 +276,7 @@ mod tests {
         let after = assigned(&mut restored, error("a", 1, 2, Some(2)), &[1]);
         let new = assigned(&mut restored, error("b", 2, 3, None), &[2]);
         assert_eq!(before.group_id, after.group_id);
-        let (changed, _) = restored.take_changes();
+        let changed = restored.take_changes().issues;
         let of = |group| changed.iter().find(|s| s.row.group_id == group).map(|s| (s.row.short_id.clone(), s.row.times_seen, s.row.user_count)).unwrap();
         assert_eq!((of(after.group_id), of(new.group_id)), (("SHOP-1".to_owned(), 2, 2), ("SHOP-2".to_owned(), 1, 0)));
     }

@@ -15,6 +15,7 @@
 //! [`schema`] says which tables there are and [`rows`] what their rows are made of. [`sketch`] counts distributions, for queries
 //! and for maintained views alike.
 
+pub mod alert;
 pub mod client_report;
 pub mod decode;
 pub mod deduplicate;

@@ -12,7 +12,7 @@ use weir_protocol::ProjectId;
 use crate::Time;
 use crate::fact::{Fact, Rows};
 use crate::issues::{IssueState, NewHash};
-use crate::rows::{ErrorRow, ItemRow, LogRow, OutcomeRow, PayloadRow, ProjectRow, SpanRow, TableRow};
+use crate::rows::{ErrorRow, IssueRow, ItemRow, LogRow, OutcomeRow, PayloadRow, ProjectRow, SpanRow, TableRow};
 
 /// Which worker has a project's state: the route modulo the number of workers, as timely's exchange computes it.
 pub fn route(project_id: ProjectId) -> u64 {
@@ -26,6 +26,8 @@ pub enum Made {
     Fact(Box<Fact>),
     /// An issue as it stands now.
     Issue(Box<IssueState>),
+    /// The row of an issue that changed, as it was before.
+    ReplacedIssue(Box<IssueRow>),
     /// A hash that leads to an issue from now on.
     Hash(NewHash),
 }
@@ -37,6 +39,8 @@ pub struct Output {
     pub batches: Vec<(&'static str, RecordBatch)>,
     /// Issues as they stand after the tick.
     pub issues: Vec<IssueState>,
+    /// Those among them that there were before the tick, as they were.
+    pub replaced_issues: Vec<IssueRow>,
     /// New grouping hashes.
     pub hashes: Vec<NewHash>,
     /// Projects as they stand after the tick.
@@ -71,6 +75,7 @@ impl Gathered {
         match made {
             Made::Fact(fact) => self.add_fact(*fact),
             Made::Issue(state) => self.output.issues.push(*state),
+            Made::ReplacedIssue(row) => self.output.replaced_issues.push(*row),
             Made::Hash(hash) => self.output.hashes.push(hash),
         }
     }

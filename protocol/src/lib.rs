@@ -13,6 +13,7 @@
 //! | [`category`], [`outcome`] | what an item counts as, and how it ended |
 //! | [`record`] | one entry of the journal |
 //! | [`subscription`] | subscriptions, alerts, transitions |
+//! | [`notify`] | whom an alert tells |
 //! | [`limits`] | every bound, with its unit in its name |
 
 pub mod category;
@@ -22,6 +23,7 @@ pub mod envelope;
 pub mod ids;
 pub mod json;
 pub mod limits;
+pub mod notify;
 pub mod outcome;
 pub mod record;
 pub mod subscription;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{OrgId, ProjectId};
+use crate::notify::redacted_target;
 
 /// A subscription's number: given by the catalog, never used again.
 pub type SubscriptionId = u64;
@@ -32,8 +33,8 @@ pub struct Subscription {
     pub created_ms: u64,
 }
 
-/// What is given with a subscription: `WITH (…)`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// What is given with a subscription: `WITH (…)`. Its debug form shows no secret.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SubscriptionOptions {
     /// `severity`: `info`, `warning`, `error` or `critical`; `error` where it is not given.
@@ -54,6 +55,23 @@ pub struct SubscriptionOptions {
     pub lateness_ms: Option<u64>,
     /// `secret`: what webhooks are signed with. Never shown.
     pub secret: Option<String>,
+}
+
+impl std::fmt::Debug for SubscriptionOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { severity, notify, for_ms, resolve_when, escalate_when, min_interval_ms, mute_until_ms, lateness_ms, secret } = self;
+        f.debug_struct("SubscriptionOptions")
+            .field("severity", severity)
+            .field("notify", &notify.iter().map(|target| redacted_target(target)).collect::<Vec<_>>())
+            .field("for_ms", for_ms)
+            .field("resolve_when", resolve_when)
+            .field("escalate_when", escalate_when)
+            .field("min_interval_ms", min_interval_ms)
+            .field("mute_until_ms", mute_until_ms)
+            .field("lateness_ms", lateness_ms)
+            .field("secret", &secret.as_ref().map(|_| "…"))
+            .finish()
+    }
 }
 
 /// What happened to an alert.
@@ -79,6 +97,11 @@ impl TransitionKind {
             Self::Resolved => "resolved",
             Self::Failed => "failed",
         }
+    }
+
+    /// The kind that a word names.
+    pub fn of(word: &str) -> Option<Self> {
+        [Self::Fired, Self::Escalated, Self::Resolved, Self::Failed].into_iter().find(|kind| kind.as_str() == word)
     }
 }
 
@@ -113,18 +136,21 @@ pub struct Transition {
     pub notify: Vec<String>,
 }
 
-/// An alert that stands: what the next transition of its key is measured against.
+/// What is known of a key: what its next transition is measured against. Mostly an alert that stands; also a row that waits for
+/// `for`, and a key whose alert ended within the least interval.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActiveAlert {
     /// The subscription.
     pub subscription_id: SubscriptionId,
-    /// The key: a JSON object, as in [`Transition::key`].
+    /// The key: a JSON object, as in [`Transition::key`]. Empty for the subscription itself, which has failed.
     pub key: String,
     /// The version that fired it.
     pub version: u32,
     /// Whether it was escalated.
     pub escalated: bool,
-    /// When it fired, in Unix milliseconds.
+    /// Since when its row has met the condition while it waits for `for`, in Unix milliseconds; 0 where it does not wait.
+    pub since_ms: u64,
+    /// When it fired, in Unix milliseconds; 0 where no alert stands.
     pub fired_ms: u64,
     /// When it last notified of firing, in Unix milliseconds.
     pub notified_ms: u64,

@@ -85,9 +85,12 @@ pub struct Window {
     pub upper_ms: u64,
     /// The grain in which rows come and go: a sixtieth of the width, never finer than a tick.
     pub pane_ms: u64,
-    /// How late a row may be: one that arrives later than this after the end of its pane is counted and left out. `None` where
+    /// How late a row may be: one that was received later than this after the end of its pane is counted and left out. `None` where
     /// `time` is the time of receipt.
     pub lateness_ms: Option<u64>,
+    /// When each row was received, in Unix milliseconds (`Int64`): with it a row is late or not whenever it is read, so that a
+    /// restart or a backtest answers as the live graph did. `None` for the tick at which the row comes.
+    pub received: Option<Expression>,
 }
 
 /// Rows that pass, with other columns.

@@ -113,4 +113,17 @@ pub struct TemplateAdvance {
     pub failures: Vec<(Time, Failure, i64)>,
     /// Rows that came too late for their window.
     pub late: u64,
+    /// What the template holds and does on this worker.
+    pub usage: Usage,
+}
+
+/// What a template holds and does on one worker.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Groups of reductions and top-k, those of panes that have not left among them.
+    pub groups: u64,
+    /// Bytes of state, about.
+    pub state_bytes: u64,
+    /// Pairs of joined rows since the last advance.
+    pub pairs: u64,
 }

@@ -1,0 +1,4 @@
+//! Templates over scripted ticks.
+
+mod expressions;
+mod operators;
