@@ -25,6 +25,7 @@ use crate::config::Config;
 use crate::data_dir::{DataDir, ServeLock};
 
 mod sources;
+mod subscriptions;
 
 /// The running program.
 pub struct Weir {
@@ -94,6 +95,8 @@ impl Weir {
             },
         )
         .context("queries cannot be answered")?;
+        let keeper = subscriptions::Keeper::start(catalog.clone(), graph.subscriptions(), &engine).await.context("subscriptions cannot be taken up")?;
+        engine.set_subscriptions(keeper);
         let (stop_doors, stopped) = watch::channel(false);
         let health = health(metrics, &journal, &graph, &engine);
         let router = weir_ingest::router(Doors::new(journal.clone(), sources::Keys(catalog.clone()), health));

@@ -5,6 +5,7 @@ pub mod check;
 pub mod project;
 pub mod query;
 pub mod serve;
+pub mod subscribe;
 pub mod token;
 
 use anyhow::{Context, bail};

@@ -62,9 +62,9 @@ pub struct LiveChanges {
     /// Whether the rows are all that hold, in place of all that were said before: at first, and when the reader was too slow.
     pub snapshot: bool,
     /// The rows.
-    pub rows: RecordBatch,
-    /// How often each comes (positive) or goes (negative).
-    pub differences: Vec<i64>,
+    pub batches: Vec<RecordBatch>,
+    /// How often each comes (positive) or goes (negative); `None` where each comes once.
+    pub differences: Option<Vec<i64>>,
 }
 
 /// What a template costs.

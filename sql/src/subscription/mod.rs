@@ -21,6 +21,8 @@ mod history;
 mod join;
 mod lower;
 mod options;
+#[cfg(test)]
+mod oracle;
 mod pending;
 mod planner;
 mod refusal;

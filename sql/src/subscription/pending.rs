@@ -300,8 +300,11 @@ pub(crate) fn is_portable(data_type: &DataType) -> bool {
 
 fn build_scan(table: &'static Table, window: Option<WindowSpec>, scope: Vec<Expr>, filter: Vec<Expr>, columns: Vec<Expr>) -> Result<Built> {
     let stored = table.stored_schema();
+    // Whether an event is late is a question of when it was received, whenever it is read.
+    let received = window.as_ref().filter(|spec| spec.lateness_ms.is_some()).and_then(|_| table.columns.iter().position(|c| c.name == "received"));
+    let received = received.map(|index| super::window::milliseconds(&column(index)));
     let window_time = window.iter().map(|w| &w.time);
-    let used: BTreeSet<usize> = scope.iter().chain(&filter).chain(&columns).chain(window_time).flat_map(positions).collect();
+    let used: BTreeSet<usize> = scope.iter().chain(&filter).chain(&columns).chain(window_time).chain(&received).flat_map(positions).collect();
     let table_columns: Vec<usize> = used.into_iter().collect();
     let compact = |expr: &Expr| -> Result<Expr> {
         let moved = expr.clone().transform(|e| match position(&e) {
@@ -320,6 +323,7 @@ fn build_scan(table: &'static Table, window: Option<WindowSpec>, scope: Vec<Expr
     let schema = schema_of(columns.iter().map(|expr| expr.get_type(&df)).collect::<Result<Vec<_>>>()?);
     let window_text = window.as_ref().map(WindowSpec::text).transpose()?.unwrap_or_default();
     let head = format!("scan {} {table_columns:?}{} where {} give {}", table.name, window_text, exprs_text(&filter), exprs_text(&columns));
+    let received = received.as_ref().map(compact).transpose()?;
     let window = match window {
         Some(spec) => Some(Window {
             time: physical(&compact(&spec.time)?, &df)?,
@@ -327,6 +331,7 @@ fn build_scan(table: &'static Table, window: Option<WindowSpec>, scope: Vec<Expr
             upper_ms: spec.upper_ms,
             pane_ms: spec.pane_ms(),
             lateness_ms: spec.lateness_ms,
+            received: received.map(|expr| physical(&expr, &df)).transpose()?,
         }),
         None => None,
     };

@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, LazyLock};
 
-use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
+use datafusion::arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
+use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use futures::StreamExt;
 use weir_protocol::subscription::Subscription;
@@ -207,16 +208,23 @@ fn shown(scope: &Scope, control: &dyn SubscriptionControl) -> Result<RecordBatch
     RecordBatch::try_new(Arc::clone(&SHOW), columns).map_err(|e| QueryError::Internal(e.to_string()))
 }
 
+/// Rows as they come and go, behind their tick and multiplicity.
 fn changed(change: &LiveChanges, schema: &SchemaRef) -> Result<RecordBatch, QueryError> {
-    let rows = change.rows.num_rows();
+    let internal = |e: datafusion::arrow::error::ArrowError| QueryError::Internal(e.to_string());
+    let rows = match change.batches.first() {
+        Some(first) => concat_batches(&first.schema(), &change.batches).map_err(internal)?,
+        None => return Ok(RecordBatch::new_empty(Arc::clone(schema))),
+    };
+    let count = rows.num_rows();
     let first: [ArrayRef; 3] = [
-        Arc::new(TimestampMillisecondArray::from(vec![change.tick_ms as i64; rows])),
-        Arc::new(datafusion::arrow::array::BooleanArray::from(vec![change.snapshot; rows])),
-        Arc::new(Int64Array::from(change.differences.clone())),
+        Arc::new(TimestampMillisecondArray::from(vec![change.tick_ms as i64; count])),
+        Arc::new(BooleanArray::from(vec![change.snapshot; count])),
+        Arc::new(Int64Array::from(change.differences.clone().unwrap_or_else(|| vec![1; count]))),
     ];
-    let columns: Vec<ArrayRef> = first.into_iter().chain(change.rows.columns().iter().cloned()).collect();
-    // The columns were told before the first row; a subscription that was altered since then has others.
-    let fits = columns.len() == schema.fields().len();
-    let batch = fits.then(|| crate::wire::batch_of(columns, schema)).transpose().map_err(|e| QueryError::Internal(e.to_string()))?;
-    batch.ok_or_else(|| QueryError::Invalid("the subscription was altered and has other columns now: subscribe again".to_owned()))
+    let columns: Vec<ArrayRef> = first.into_iter().chain(rows.columns().iter().cloned()).collect();
+    // The columns were told before the first row; a subscription that was altered since then may have others.
+    if columns.len() != schema.fields().len() {
+        return Err(QueryError::Invalid("the subscription was altered and has other columns now: subscribe again".to_owned()));
+    }
+    crate::wire::batch_of(columns, schema).map_err(internal)
 }

@@ -102,7 +102,7 @@ fn edge_of(op: Operator, offset_ms: i64) -> Option<Edge> {
 }
 
 /// Unix milliseconds of a column.
-fn milliseconds(time: &Expr) -> Expr {
+pub(crate) fn milliseconds(time: &Expr) -> Expr {
     cast(cast(time.clone(), DataType::Timestamp(TimeUnit::Millisecond, None)), DataType::Int64)
 }
 
