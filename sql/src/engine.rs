@@ -177,15 +177,12 @@ impl Engine {
         QueryStream::of(schema, batches, self.0.threads.handle())
     }
 
-    /// The newest snapshot.
-    pub(crate) fn snapshot(&self) -> Arc<weir_dataflow::snapshot::Snapshot> {
-        self.0.snapshots.latest()
-    }
-
+    /// What keeps subscriptions.
     pub(crate) fn subscriptions(&self) -> &Control {
         &self.0.subscriptions
     }
 
+    /// What plans their queries.
     pub(crate) fn planner(&self) -> &Planner {
         &self.0.planner
     }
@@ -213,7 +210,7 @@ impl Engine {
         Ok(Planned { sql: sql.to_owned(), scope: scope.clone(), what })
     }
 
-    async fn session(&self, scope: &Scope) -> Result<SessionState, QueryError> {
+    pub(crate) async fn session(&self, scope: &Scope) -> Result<SessionState, QueryError> {
         Ok(self.0.sessions.bound(scope, self.0.snapshots.latest()).await?)
     }
 

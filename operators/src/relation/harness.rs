@@ -84,6 +84,14 @@ pub struct Outcome {
 /// # Panics
 /// If the template cannot be rendered, a script's times do not increase or a worker panics.
 pub fn run(template: &Arc<Template>, script: &[Tick], run: Run) -> Outcome {
+    outcome(script, &advances(template, script, run))
+}
+
+/// Runs a script and gives what was said, by whichever worker.
+///
+/// # Panics
+/// As [`run`].
+pub fn advances(template: &Arc<Template>, script: &[Tick], run: Run) -> Vec<(usize, TemplateAdvance)> {
     let said: Arc<Mutex<Vec<(usize, TemplateAdvance)>>> = Arc::default();
     let communication = if run.workers == 1 { timely::CommunicationConfig::Thread } else { timely::CommunicationConfig::Process(run.workers) };
     let config = timely::Config { communication, worker: timely::WorkerConfig::default() };
@@ -122,8 +130,7 @@ pub fn run(template: &Arc<Template>, script: &[Tick], run: Run) -> Outcome {
     for guard in guards.join() {
         guard.expect("a worker ended well");
     }
-    let said = std::mem::take(&mut *said.lock().expect("no worker has panicked"));
-    outcome(&script, &said)
+    std::mem::take(&mut *said.lock().expect("no worker has panicked"))
 }
 
 /// A worker's share of a table's rows.

@@ -61,7 +61,7 @@ pub(crate) fn compile(planner: &Planner, scope: &Scope, sql: &str, options: &Sub
     let answer = answer_schema(&lowering, &plan)?;
     let parts = Parts::of(pending).map_err(|e| lowering.internal(e))?;
     let conditions = Conditions::parse(planner, options, &answer, &parts.columns)?;
-    finish(parts, conditions, answer).map_err(|e| lowering.internal(e))
+    finish(planner, parts, conditions, answer).map_err(|e| lowering.internal(e))
 }
 
 /// The columns of the answer, each name once.
@@ -155,7 +155,7 @@ impl Conditions {
     }
 }
 
-fn finish(parts: Parts, conditions: Conditions, answer: SchemaRef) -> Result<CompiledQuery, DataFusionError> {
+fn finish(planner: &Planner, parts: Parts, conditions: Conditions, answer: SchemaRef) -> Result<CompiledQuery, DataFusionError> {
     let width = parts.relation.width();
     let mut constants = Constants { first: width, values: Vec::new() };
     let relation_schema = df_schema(&parts.relation.relation.schema)?;
@@ -196,25 +196,22 @@ fn finish(parts: Parts, conditions: Conditions, answer: SchemaRef) -> Result<Com
 
     let text = Text { answer: &answer, columns: &columns, key_fields: &key_fields, key: &key_exprs, fires: &fires, holds: holds.as_ref(), escalates: escalates.as_ref() };
     let text: Arc<str> = text.whole(parameter_keys, &constants_schema, &parts.relation.text).into();
-    let physicals = |exprs: &[Expr]| exprs.iter().map(|expr| physical(expr, &both)).collect::<Result<Vec<Expression>, _>>();
-    let finish = Finish {
-        columns: physicals(&columns)?,
-        schema: answer,
-        key: physicals(&key_exprs)?,
-        key_schema: Arc::new(Schema::new(key_fields)),
-        fires: physical(&fires, &both)?,
-        holds: holds.map(|expr| physical(&expr, &both)).transpose()?,
-        escalates: escalates.map(|expr| physical(&expr, &both)).transpose()?,
-    };
-    let key_schema: SchemaRef = Arc::new(Schema::new(parts.relation.relation.schema.fields()[..parameter_keys].to_vec()));
     let shape = *blake3::hash(text.as_bytes()).as_bytes();
-    Ok(CompiledQuery {
-        shape,
-        key: one_row(key_schema, &parts.params)?,
-        constants: one_row(Arc::clone(&constants_schema), &constants.values)?,
-        template: Arc::new(Template { relation: parts.relation.relation, parameter_keys, constants: constants_schema, finish }),
-        text,
-    })
+    let key_schema: SchemaRef = Arc::new(Schema::new(parts.relation.relation.schema.fields()[..parameter_keys].to_vec()));
+    let (key, constants_row) = (one_row(key_schema, &parts.params)?, one_row(Arc::clone(&constants_schema), &constants.values)?);
+    let physicals = |exprs: &[Expr]| exprs.iter().map(|expr| physical(expr, &both)).collect::<Result<Vec<Expression>, _>>();
+    let finish = || -> Result<Finish, DataFusionError> { Ok(Finish {
+        columns: physicals(&columns)?,
+        schema: Arc::clone(&answer),
+        key: physicals(&key_exprs)?,
+        key_schema: Arc::new(Schema::new(key_fields.clone())),
+        fires: physical(&fires, &both)?,
+        holds: holds.as_ref().map(|expr| physical(expr, &both)).transpose()?,
+        escalates: escalates.as_ref().map(|expr| physical(expr, &both)).transpose()?,
+    }) };
+    let relation = parts.relation.relation;
+    let template = planner.template(shape, || Ok(Template { relation, parameter_keys, constants: constants_schema, finish: finish()? }))?;
+    Ok(CompiledQuery { shape, template, key, constants: constants_row, text })
 }
 
 /// A batch of one row, which may have no columns.

@@ -184,11 +184,6 @@ impl Pending {
         }
     }
 
-    /// Columns for the alert's key, which a parent must keep although the plan does not show them.
-    pub(crate) fn key_columns(&self) -> Vec<Expr> {
-        self.key.iter().flatten().map(|(_, expr)| expr.clone()).collect()
-    }
-
     /// The node with these columns. What is to be carried must have been taken into the columns, or restored.
     pub(crate) fn build(self, columns: Vec<Expr>) -> Result<Built> {
         let mut filter = self.filter;
@@ -218,7 +213,6 @@ impl Pending {
             kept.push(condition);
         }
         let Some(limit) = limit else { return false };
-        // The numbers are compared again, since several bounds may stand side by side and the least has won.
         self.filter = kept;
         let schema = numbered_schema(input);
         let head = format!("top {limit} of {keys} numbered by {}", order_text(order));

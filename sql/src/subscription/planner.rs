@@ -5,11 +5,11 @@
 //! out. And tables have neither scope nor rows: the scope is added where a scan is lowered.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::{DFSchema, Result as DataFusionResult, TableReference, plan_err};
+use datafusion::common::{DFSchema, Result as DataFusionResult, TableReference, plan_datafusion_err, plan_err};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner};
 use datafusion::logical_expr::{
@@ -34,8 +34,10 @@ use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Query, Statement as Sql, 
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use std::ops::ControlFlow;
+use weir_operators::relation::template::Template;
 use weir_operators::schema::{self, Table};
 
+use super::compile::Shape;
 use super::refusal::{self, Refusal};
 use super::rewrite;
 use crate::statement::{self, Statement, StatementError};
@@ -82,7 +84,12 @@ pub(crate) struct Planner {
     state: SessionState,
     sources: BTreeMap<String, Arc<dyn TableSource>>,
     optimizer: Optimizer,
+    /// Templates that were made lately: their subscriptions share one, and what was found to run need not be looked at again.
+    templates: Mutex<BTreeMap<Shape, Arc<Template>>>,
 }
+
+/// Templates that are remembered.
+const TEMPLATES_MAX: usize = 1_000;
 
 impl std::fmt::Debug for Planner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -95,7 +102,7 @@ impl Planner {
     pub(crate) fn new(state: SessionState) -> DataFusionResult<Self> {
         let source = |table: &'static Table| -> Arc<dyn TableSource> { Arc::new(Source { table }) };
         let sources = schema::tables().iter().map(|table| (table.name.to_owned(), source(table))).collect();
-        let mut planner = Self { state, sources, optimizer: Optimizer::with_rules(rules()) };
+        let mut planner = Self { state, sources, optimizer: Optimizer::with_rules(rules()), templates: Mutex::default() };
         for (name, sql) in views::VIEWS {
             let Ok(Statement::Query(query)) = statement::parse(sql) else { return plan_err!("the view {name} is no query") };
             let plan = planner.to_rel().statement_to_plan(*query)?;
@@ -123,6 +130,22 @@ impl Planner {
             .with_skip_failing_rules(false)
             .with_max_passes(PASSES_MAX);
         self.optimizer.optimize(plan, &context, |_, _| {}).map_err(refused)
+    }
+
+    /// The template of a shape: one that is known, or a new one, which must be one that can run.
+    pub(crate) fn template(&self, shape: Shape, make: impl FnOnce() -> DataFusionResult<Template>) -> DataFusionResult<Arc<Template>> {
+        let known = || self.templates.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(template) = known().get(&shape) {
+            return Ok(Arc::clone(template));
+        }
+        let template = Arc::new(make()?);
+        weir_operators::relation::check(&template).map_err(|e| plan_datafusion_err!("{e}"))?;
+        let mut known = known();
+        if known.len() >= TEMPLATES_MAX {
+            known.clear();
+        }
+        known.insert(shape, Arc::clone(&template));
+        Ok(template)
     }
 
     /// A condition over columns.

@@ -41,12 +41,6 @@ impl Refusal {
     pub(crate) fn of(sql: &str, word: &str, message: impl Into<String>) -> Self {
         Self { position: locate(sql, word), message: message.into() }
     }
-
-    /// The same, pointing at the first use of a word unless it points already.
-    pub(crate) fn pointing_at(mut self, sql: &str, word: &str) -> Self {
-        self.position = self.position.or_else(|| locate(sql, word));
-        self
-    }
 }
 
 /// What DataFusion says of a query, in one line; it points where DataFusion knows a place, or at the name that it speaks of.

@@ -62,7 +62,7 @@ static EXPLAIN: LazyLock<SchemaRef> =
     LazyLock::new(|| Arc::new(Schema::new(vec![Field::new("item", DataType::Utf8, false), Field::new("detail", DataType::Utf8, false)])));
 
 /// What a backtest answers with.
-pub(crate) static BACKTEST: LazyLock<SchemaRef> = LazyLock::new(|| {
+pub(super) static BACKTEST: LazyLock<SchemaRef> = LazyLock::new(|| {
     let text = |name: &str| Field::new(name, DataType::Utf8, false);
     let time = |name: &str| Field::new(name, DataType::Timestamp(TimeUnit::Millisecond, None), false);
     Arc::new(Schema::new(vec![time("fired_time"), time("event_time"), text("kind"), text("severity"), text("key"), text("row")]))
