@@ -1,10 +1,12 @@
 //! Random plans over random ticks: the engine says at every tick what the slow twin says, with any number of workers.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use serde_json::Value;
 
 use super::super::harness::{AnswerRow, Run, Tick, run};
@@ -204,6 +206,8 @@ struct Subscribed {
 
 #[derive(Debug)]
 struct Case {
+    /// Of a table to which rows are only added, as the engine knows of some.
+    table: &'static str,
     relation: M,
     parameter_keys: usize,
     fires: E,
@@ -240,7 +244,8 @@ fn case(choices: &[u16]) -> Case {
             now
         })
         .collect();
-    let events = events(tape, &ticks);
+    let table = tape.one(&["twin", "errors"]);
+    let events = events(tape, &ticks, table == "twin");
     let subscribed = (1..=1 + tape.below(4) as SubscriptionId)
         .map(|id| {
             let key = relation.types[..parameter_keys].iter().map(|data_type| table_value(tape, data_type)).collect();
@@ -249,15 +254,15 @@ fn case(choices: &[u16]) -> Case {
         })
         .collect();
     let run = Run { workers: tape.one(&[1, 2, 4]), pipelined: tape.chance(2), ..Run::default() };
-    Case { relation, parameter_keys, fires, holds, ticks, events, subscribed, run }
+    Case { table, relation, parameter_keys, fires, holds, ticks, events, subscribed, run }
 }
 
-fn events(tape: &mut Tape<'_>, ticks: &[i64]) -> Vec<Event> {
+fn events(tape: &mut Tape<'_>, ticks: &[i64], retract: bool) -> Vec<Event> {
     let mut events = Vec::new();
     let mut there: Vec<Vec<V>> = Vec::new();
     for &tick in ticks {
         for _ in 0..tape.below(6) {
-            if !there.is_empty() && tape.chance(4) {
+            if retract && !there.is_empty() && tape.chance(4) {
                 let row = there.swap_remove(tape.below(there.len()));
                 events.push(Event { tick, row, difference: -1 });
                 continue;
@@ -275,7 +280,7 @@ type Rows = BTreeMap<SubscriptionId, BTreeMap<AnswerRow, i64>>;
 
 impl Case {
     fn template(&self) -> Arc<Template> {
-        let relation = self.relation.lowered("twin", TYPES.len());
+        let relation = self.relation.lowered(self.table, TYPES.len());
         let columns = self.relation.types.iter().enumerate().map(|(index, data_type)| column(index).typed(data_type.clone())).collect();
         let finish = Finish {
             columns,
@@ -309,7 +314,7 @@ impl Case {
             let go = self.subscribed.iter().filter(|subscribed| subscribed.until == index).map(|subscribed| (self.parameters(subscribed), false));
             Tick {
                 time: time as u64,
-                tables: vec![TableChanges { table: "twin", batch: batch(&of_table, &rows), differences }],
+                tables: vec![TableChanges { table: self.table, batch: batch(&of_table, &rows), differences }],
                 parameters: come.chain(go).collect(),
             }
         };
@@ -344,7 +349,44 @@ impl Case {
     }
 }
 
-fn agree(choices: &[u16]) -> Result<usize, TestCaseError> {
+/// What the cases so far were about.
+#[derive(Debug, Default)]
+struct Coverage {
+    ticks: usize,
+    with_rows: usize,
+    with_failures: usize,
+    /// Of which kinds of nodes the answers were that had rows.
+    nodes: BTreeMap<&'static str, usize>,
+}
+
+impl Coverage {
+    fn count(&mut self, plan: &M) {
+        let (name, inputs): (_, Vec<&M>) = match &plan.node {
+            N::Scan { window: Some(_), .. } => ("windowed scan", vec![]),
+            N::Scan { .. } => ("scan", vec![]),
+            N::Map { input, .. } => ("map", vec![input]),
+            N::Reduce { input, universe: Universe::Rows, .. } => ("reduce", vec![input]),
+            N::Reduce { input, universe: Universe::One, .. } => ("reduce to one", vec![input]),
+            N::Reduce { input, .. } => ("reduce by parameters", vec![input]),
+            N::Distinct(input) => ("distinct", vec![input]),
+            N::Union(inputs) => ("union", inputs.iter().collect()),
+            N::Join { left, right, kind, .. } => {
+                let name = match kind {
+                    JoinKind::Inner => "inner join",
+                    JoinKind::Left => "left join",
+                    JoinKind::Semi => "semi join",
+                    JoinKind::Anti => "anti join",
+                };
+                (name, vec![left, right])
+            }
+            N::TopK { input, .. } => ("top-k", vec![input]),
+        };
+        *self.nodes.entry(name).or_default() += 1;
+        inputs.into_iter().for_each(|input| self.count(input));
+    }
+}
+
+fn agree(choices: &[u16], coverage: &mut Coverage) -> Result<(), TestCaseError> {
     let case = case(choices);
     let outcome = run(&case.template(), &case.script(), case.run);
     for (index, (time, answer)) in outcome.ticks.iter().enumerate() {
@@ -354,15 +396,33 @@ fn agree(choices: &[u16]) -> Result<usize, TestCaseError> {
         prop_assert!(!told || row_fails || condition_fails, "at tick {} nothing fails but {:?} is told: {:#?}", time, answer.failures, case);
         let must_be_told = condition_fails || (row_fails && case.parameter_keys == 0);
         prop_assert!(told || !must_be_told, "at tick {} a failure is not told: {:#?}", time, case);
+        coverage.ticks += 1;
+        coverage.with_failures += usize::from(told);
+        if !rows.is_empty() {
+            coverage.with_rows += 1;
+            coverage.count(&case.relation);
+        }
     }
-    Ok(outcome.ticks.len())
+    Ok(())
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 600, max_shrink_iters: 2_000, ..ProptestConfig::default() })]
+/// How many cases are run unless `PROPTEST_CASES` says otherwise.
+const CASES: u32 = 800;
 
-    #[test]
-    fn the_engine_says_at_every_tick_what_the_slow_twin_says(choices in prop::collection::vec(any::<u16>(), 0..400)) {
-        agree(&choices)?;
+#[test]
+fn the_engine_says_at_every_tick_what_the_slow_twin_says() {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
+    let config = ProptestConfig { failure_persistence: None, cases, max_shrink_iters: 2_000, ..ProptestConfig::default() };
+    let coverage = RefCell::new(Coverage::default());
+    let result = TestRunner::new(config).run(&prop::collection::vec(any::<u16>(), 0..1_200), |choices| agree(&choices, &mut coverage.borrow_mut()));
+    if let Err(failure) = result {
+        panic!("{failure}");
     }
+    let coverage = coverage.into_inner();
+    println!("{coverage:?}");
+    // Cases that say nothing prove nothing.
+    assert!(coverage.ticks >= 4 * cases as usize, "{coverage:?}");
+    assert!(coverage.with_rows * 3 >= coverage.ticks, "{coverage:?}");
+    assert!(coverage.with_failures * 50 >= coverage.ticks, "{coverage:?}");
+    assert!(cases < CASES || (coverage.nodes.len() == 12 && coverage.nodes.values().all(|count| *count >= 50)), "{coverage:?}");
 }
