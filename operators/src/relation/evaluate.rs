@@ -137,3 +137,41 @@ fn check(schema: &SchemaRef, columns: &[ArrayRef]) -> Result<(), EvaluateError> 
 fn internal(error: arrow::error::ArrowError) -> EvaluateError {
     EvaluateError(error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Int64Array;
+    use arrow::datatypes::{Field, Int64Type, Schema};
+
+    use super::super::plan::Evaluate;
+    use super::*;
+
+    /// Fails for some values, and counts how often it is asked.
+    #[derive(Debug)]
+    struct Picky(std::sync::atomic::AtomicUsize);
+
+    impl Evaluate for Picky {
+        fn evaluate(&self, batch: &RecordBatch) -> Result<ArrayRef, EvaluateError> {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let values = batch.column(0).as_primitive::<Int64Type>();
+            match values.values().iter().find(|value| **value % 500 == 7) {
+                Some(value) => Err(EvaluateError(format!("not {value}"))),
+                None => Ok(Arc::clone(batch.column(0))),
+            }
+        }
+    }
+
+    #[test]
+    fn failing_rows_are_found_by_halving_and_the_others_keep_their_order() {
+        let schema = Arc::new(Schema::new(vec![Field::new("v", DataType::Int64, true)]));
+        let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(Int64Array::from_iter_values(0..1000))]).unwrap();
+        let picky = Arc::new(Picky(0.into()));
+        let projection = Projection { filter: vec![], columns: vec![Arc::<Picky>::clone(&picky) as Expression], schema };
+        let projected = projection.apply(&batch);
+        assert_eq!(projected.failures, [(7, EvaluateError("not 7".to_owned())), (507, EvaluateError("not 507".to_owned()))]);
+        let expected: Vec<u32> = (0..1000).filter(|row| row % 500 != 7).collect();
+        assert_eq!(projected.rows, expected);
+        assert_eq!(projected.batch.column(0).as_primitive::<Int64Type>().values().iter().map(|value| *value as u32).collect::<Vec<_>>(), expected);
+        assert!(picky.0.load(std::sync::atomic::Ordering::Relaxed) < 50);
+    }
+}

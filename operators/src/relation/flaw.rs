@@ -63,11 +63,6 @@ impl Owner {
         Self { salvage, codec: Rc::clone(&self.codec) }
     }
 
-    /// Of rows of a node below of which nothing is known.
-    pub fn unknown(&self) -> Self {
-        Self { salvage: None, codec: Rc::clone(&self.codec) }
-    }
-
     /// The key of a row, if it can be told.
     pub fn key(&self, row: &RecordBatch) -> Option<Bytes> {
         let columns = self.salvage.as_ref()?(row)?;

@@ -39,6 +39,11 @@ impl Geometry {
         if self.upper_ms == 0 { 0 } else { clamp(self.end(pane) + self.upper_ms) }
     }
 
+    /// Whether rows are in as soon as they are there.
+    pub fn is_in_at_once(self) -> bool {
+        self.upper_ms == 0
+    }
+
     /// The first tick at which rows of a pane are no longer in.
     pub fn leave(&self, pane: i64) -> Time {
         clamp(self.end(pane) + self.lower_ms)

@@ -11,7 +11,7 @@ use super::super::plan::Universe;
 use super::super::spine::Bytes;
 use super::super::window::Geometry;
 use super::cell::{Cell, cell};
-use super::slots::{BagKind, Slots, add, distinct_value};
+use super::slots::{BagKind, Part, Slots, add, distinct_value};
 use crate::Time;
 
 /// What rows of one group, and of one pane where there is a window, add up to.
@@ -171,6 +171,11 @@ impl Groups {
             let bag = *bag as usize;
             match self.slots.bags[bag] {
                 BagKind::Extreme { greatest } if self.monotone => self.add_extreme(contribution, bag, value, *difference, greatest, entered),
+                BagKind::Distinct(part) if self.keeps_latest() => {
+                    if let Some(pane) = contribution.pane.filter(|_| *difference > 0) {
+                        self.add_latest(&contribution.key, pane, bag, part, value);
+                    }
+                }
                 _ => {
                     let meter = Rc::clone(&self.meter);
                     if let Some(of_pane) = self.pane_group(contribution) {
@@ -237,6 +242,45 @@ impl Groups {
         }
     }
 
+    /// Whether a distinct value stands in the latest of its panes alone: where rows never go but with their pane, and panes are in
+    /// from the start. So state does not grow with how often values recur.
+    fn keeps_latest(&self) -> bool {
+        self.monotone && self.window.is_some_and(Geometry::is_in_at_once)
+    }
+
+    /// Moves a distinct value to its latest pane. The group's bag holds the pane in the place of a count.
+    fn add_latest(&mut self, key: &Bytes, pane: i64, bag: usize, part: Part, value: &[u8]) {
+        let meter = Rc::clone(&self.meter);
+        let group = group_of(&mut self.groups, key, &self.slots, &meter);
+        match group.sums.bags[bag].get_mut(value) {
+            Some(latest) if *latest >= pane => return,
+            Some(latest) => {
+                let before = std::mem::replace(latest, pane);
+                if let Some(sums) = self.panes.get_mut(&before).and_then(|of_pane| of_pane.groups.get_mut(key)) {
+                    count_value(&mut sums.bags[bag], value, -1, &meter);
+                }
+            }
+            None => {
+                count_value(&mut group.sums.bags[bag], value, pane, &meter);
+                let sums = &mut group.sums.sums;
+                add(part, distinct_value(part, value), 1, |slot, sum| sums[slot] = sums[slot].wrapping_add(sum));
+            }
+        }
+        if let Some(sums) = self.panes.get_mut(&pane).and_then(|of_pane| of_pane.groups.get_mut(key)) {
+            count_value(&mut sums.bags[bag], value, 1, &meter);
+        }
+    }
+
+    /// Takes out a distinct value whose latest pane leaves.
+    fn drop_latest(&mut self, key: &Bytes, bag: usize, part: Part, value: &[u8]) {
+        let group = group_of(&mut self.groups, key, &self.slots, &self.meter);
+        if let Some(latest) = group.sums.bags[bag].get(value).copied() {
+            count_value(&mut group.sums.bags[bag], value, -latest, &self.meter);
+            let sums = &mut group.sums.sums;
+            add(part, distinct_value(part, value), -1, |slot, sum| sums[slot] = sums[slot].wrapping_add(sum));
+        }
+    }
+
     /// Adds to a value's count in a group; a distinct value that comes or goes is added to or taken from its part.
     fn add_value(&mut self, key: &Bytes, bag: usize, value: &[u8], difference: i64) {
         let group = group_of(&mut self.groups, key, &self.slots, &self.meter);
@@ -282,7 +326,10 @@ impl Groups {
         add_all(&mut group.sums.sums, &of_pane.sums, sign.into());
         for (bag, values) in of_pane.bags.iter().enumerate() {
             for (value, count) in values {
-                self.add_value(key, bag, value, sign * count);
+                match self.slots.bags[bag] {
+                    BagKind::Distinct(part) if self.keeps_latest() => self.drop_latest(key, bag, part, value),
+                    _ => self.add_value(key, bag, value, sign * count),
+                }
             }
         }
         self.drop_if_empty(key);

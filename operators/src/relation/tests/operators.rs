@@ -251,6 +251,102 @@ fn late_rows_are_counted_and_left_out() {
     assert_eq!(outcome.ticks[0].1.late, 1);
 }
 
+fn reduced(function: AggregateFunction, argument: DataType, output: DataType, distinct: bool, values: &[V]) -> String {
+    let input = Relation {
+        node: Node::Values(super::twin::batch(&schema(&[("v", argument.clone())]), &values.iter().map(|value| vec![value.clone()]).collect::<Vec<_>>())),
+        schema: schema(&[("v", argument)]),
+    };
+    let aggregates = vec![Aggregate { function, argument: Some(0), filter: None, distinct }];
+    let reduce = Reduce { input: Box::new(input), keys: 0, aggregates, universe: Universe::One };
+    let relation = Relation { node: Node::Reduce(reduce), schema: schema(&[("r", output)]) };
+    let outcome = run_all(&template(relation, 0, always()), &subscribed(vec![tick(10, &[])], &[(7, &[], 0)]));
+    let answer = &outcome.ticks[0].1;
+    let failures = answer.failures.keys().map(|failure| failure.message.clone());
+    rows(answer, 7).into_iter().map(|(row, _)| row).chain(failures).collect()
+}
+
+#[test]
+fn aggregates_of_floats() {
+    let floats = |values: &[f64]| values.iter().map(|value| V::F(*value)).chain([V::Null]).collect::<Vec<_>>();
+    let of = |function, values: &[f64]| reduced(function, DataType::Float64, DataType::Float64, false, &floats(values));
+    let variance = |sample, root| AggregateFunction::Variance { sample, root };
+    assert_eq!(of(AggregateFunction::Sum, &[0.1, 1e18, 0.2, -1e18]), r#"{"r":0.30000000000000004}"#);
+    assert_eq!(of(AggregateFunction::Average, &[1.0, 2.0]), r#"{"r":1.5}"#);
+    assert_eq!(of(AggregateFunction::Sum, &[]), r#"{"r":null}"#);
+    assert_eq!(of(AggregateFunction::Sum, &[1.0, f64::NAN]), r#"{"r":"NaN"}"#);
+    assert_eq!(of(AggregateFunction::Sum, &[1.0, f64::INFINITY]), r#"{"r":"Infinity"}"#);
+    assert_eq!(of(AggregateFunction::Average, &[f64::NEG_INFINITY, f64::INFINITY]), r#"{"r":"NaN"}"#);
+    assert!(of(AggregateFunction::Sum, &[1e300]).contains("too large"));
+    assert_eq!(of(variance(false, false), &[2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]), r#"{"r":4.0}"#);
+    assert_eq!(of(variance(false, true), &[2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]), r#"{"r":2.0}"#);
+    assert_eq!(of(variance(true, false), &[1e12, 1e12 + 1.0, 1e12 + 2.0]), r#"{"r":1.0}"#);
+    assert_eq!(of(variance(true, false), &[3.0]), r#"{"r":null}"#);
+    assert_eq!(of(AggregateFunction::Maximum, &[1.0, f64::NAN, 3.0]), r#"{"r":"NaN"}"#);
+}
+
+#[test]
+fn aggregates_of_other_types() {
+    let of_ints = |function, output, distinct| reduced(function, DataType::Int64, output, distinct, &[V::I(3), V::I(3), V::I(-1), V::Null]);
+    assert_eq!(of_ints(AggregateFunction::Sum, DataType::Int64, false), r#"{"r":5}"#);
+    assert_eq!(of_ints(AggregateFunction::Sum, DataType::Int64, true), r#"{"r":2}"#);
+    assert_eq!(of_ints(AggregateFunction::Average, DataType::Float64, false), r#"{"r":1.6666666666666667}"#);
+    assert_eq!(of_ints(AggregateFunction::Average, DataType::Float64, true), r#"{"r":1.0}"#);
+    assert_eq!(of_ints(AggregateFunction::Count, DataType::Int64, false), r#"{"r":3}"#);
+    assert_eq!(of_ints(AggregateFunction::Count, DataType::Int64, true), r#"{"r":2}"#);
+    assert_eq!(of_ints(AggregateFunction::Minimum, DataType::Int64, false), r#"{"r":-1}"#);
+    let of_text = |function, output, distinct| {
+        let long = "a name that is longer than sixteen bytes";
+        let values = ["b", long, "a", long].map(|text| V::S(text.to_owned()));
+        reduced(function, DataType::Utf8, output, distinct, &values)
+    };
+    assert_eq!(of_text(AggregateFunction::Minimum, DataType::Utf8, false), r#"{"r":"a"}"#);
+    assert_eq!(of_text(AggregateFunction::Count, DataType::Int64, true), r#"{"r":3}"#);
+    let of_flags = |function, values: &[V]| reduced(function, DataType::Boolean, DataType::Boolean, false, values);
+    assert_eq!(of_flags(AggregateFunction::BoolAnd, &[V::B(true), V::Null]), r#"{"r":true}"#);
+    assert_eq!(of_flags(AggregateFunction::BoolAnd, &[V::B(true), V::B(false)]), r#"{"r":false}"#);
+    assert_eq!(of_flags(AggregateFunction::BoolOr, &[V::B(false), V::B(true)]), r#"{"r":true}"#);
+    assert_eq!(of_flags(AggregateFunction::BoolOr, &[V::Null]), r#"{"r":null}"#);
+}
+
+#[test]
+fn what_cannot_be_maintained_is_refused_before_anything_is_built() {
+    let reduce = Reduce { input: Box::new(scan(None)), keys: 1, aggregates: vec![aggregate(AggregateFunction::BoolOr, Some(1))], universe: Universe::Rows };
+    let relation = Relation { node: Node::Reduce(reduce), schema: schema(&[("k", DataType::Int64), ("b", DataType::Boolean)]) };
+    let refused = super::super::check(&template(relation, 1, always())).unwrap_err();
+    assert_eq!(refused.to_string(), "aggregate b: its argument is not a boolean");
+    let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+    let mut relation = scan(None);
+    relation.schema = schema(&[("k", dictionary), ("v", DataType::Int64), ("t", DataType::Int64)]);
+    let refused = super::super::check(&template(relation, 1, always())).unwrap_err();
+    assert!(refused.to_string().contains("column k of type Dictionary(Int32, Utf8) cannot be compared"), "{refused}");
+}
+
+#[test]
+fn of_a_window_only_what_matters_is_kept() {
+    // Rows are only added to this table: an extreme is kept once a pane, a distinct value once.
+    let of = |function, distinct| {
+        let mut input = scan(Some(window(1_000, 0, 10)));
+        let Node::Scan(plan) = &mut input.node else { unreachable!() };
+        plan.table = "errors";
+        let aggregates = vec![Aggregate { function, argument: Some(1), filter: None, distinct }];
+        let reduce = Reduce { input: Box::new(input), keys: 1, aggregates, universe: Universe::Rows };
+        let relation = Relation { node: Node::Reduce(reduce), schema: ints(&["k", "r"]) };
+        let rows: Vec<Vec<i64>> = (0..1_000).map(|row| vec![1, row % 100, 1_000 + row % 30]).collect();
+        let rows: Vec<(&[i64], i64)> = rows.iter().map(|row| (row.as_slice(), 1)).collect();
+        let mut script = vec![tick(1_030, &rows), tick(2_010, &[]), tick(2_020, &[]), tick(2_030, &[])];
+        script[0].tables[0].table = "errors";
+        script[0].tables[0].differences = None;
+        run_all(&template(relation, 1, always()), &subscribed(script, &[(7, &[1], 0)]))
+    };
+    let greatest = of(AggregateFunction::Maximum, false);
+    assert_eq!(answers(&greatest, 7).iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 1, 0]);
+    assert_eq!(answers(&greatest, 7)[0], text(&[(r#"{"k":1,"r":99}"#, 1)]));
+    assert!(greatest.usage.state_bytes < 4_000, "{:?}", greatest.usage);
+    let distinct = of(AggregateFunction::Count, true);
+    assert_eq!(answers(&distinct, 7)[0], text(&[(r#"{"k":1,"r":100}"#, 1)]));
+    assert_eq!(answers(&distinct, 7)[3], []);
+}
+
 fn join(kind: JoinKind) -> Relation {
     let left = Relation {
         node: Node::Map(Map { input: Box::new(scan(None)), filter: vec![column(2).equal(int(0)).boolean()], columns: vec![column(0).int(), column(1).int()] }),
