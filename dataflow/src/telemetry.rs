@@ -26,8 +26,6 @@ pub const TEMPLATES: &str = "subscription_templates";
 pub const SUBSCRIPTIONS: &str = "subscriptions";
 /// Subscriptions that have failed, a gauge.
 pub const SUBSCRIPTIONS_FAILED: &str = "subscriptions_failed";
-/// Rows of all answers, a gauge.
-pub const SUBSCRIPTION_ROWS: &str = "subscription_rows";
 /// Groups that the templates hold, a gauge.
 pub const SUBSCRIPTION_GROUPS: &str = "subscription_groups";
 /// Bytes of state that the templates hold, about, a gauge.
@@ -46,6 +44,8 @@ pub const HYDRATION_ROWS: &str = "subscription_hydration_rows_total";
 pub const LATE_ROWS: &str = "subscription_late_rows_total";
 /// Transitions of alerts, by kind.
 pub const TRANSITIONS: &str = "alert_transitions_total";
+/// Milliseconds from the tick at which an alert was due to its being durable in the outbox, a histogram.
+pub const ALERT_DELAY_MS: &str = "alert_delay_milliseconds";
 /// Records of alerts made.
 pub const ALERT_RECORDS: &str = "alert_records_total";
 /// Records of alerts that failed and were tried again.

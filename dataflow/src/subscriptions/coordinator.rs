@@ -79,6 +79,8 @@ pub(crate) struct State {
     waiting_members: BTreeSet<SubscriptionId>,
     /// Subscriptions whose rows are to be seen by their alerts for the first time.
     unseen: BTreeSet<SubscriptionId>,
+    /// Subscriptions with which something is wrong.
+    failing: BTreeSet<SubscriptionId>,
     /// When the alerts of which subscription have something due.
     deadlines: BTreeSet<(Time, SubscriptionId)>,
     hydrations: Arc<Semaphore>,
@@ -160,6 +162,7 @@ impl State {
             silent_until,
             waiting_members: BTreeSet::new(),
             unseen: BTreeSet::new(),
+            failing: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             hydrations: Arc::new(Semaphore::new(HYDRATIONS_MAX)),
             ended: vec![false; workers],
@@ -515,6 +518,7 @@ impl Coordinator {
         }
         entry.watchers().for_each(|queue| queue.end());
         self.state.unseen.remove(&id);
+        self.state.failing.remove(&id);
         self.outgoing.forget(id);
         let _ = reply.send(Ok(()));
     }
@@ -527,6 +531,7 @@ impl Coordinator {
             let mut recorded = Recorded::default();
             alerts.fail(self.state.evaluated.max(1), failure_row(&why), &mut recorded);
             entry.broken = Some(why);
+            self.state.failing.insert(id);
             self.outgoing.add(self.state.evaluated, &self.state.offsets, recorded, &self.progress);
         }
         let _ = reply.send(Ok(()));
@@ -611,6 +616,7 @@ impl Coordinator {
             }
             if entry.current.is_none() && entry.next.is_none() {
                 entry.broken = Some(error.to_owned());
+                self.state.failing.insert(id);
                 let mut recorded = Recorded::default();
                 if let Some(alerts) = &mut entry.alerts {
                     alerts.fail(self.state.evaluated.max(1), failure_row(error), &mut recorded);
@@ -750,13 +756,22 @@ impl Coordinator {
             });
         }
         for id in touched.failures {
+            let mut is_failing = false;
             self.with_alerts(live, id, |member, alerts| {
                 match member.error() {
-                    Some(error) => alerts.fail(tick, failure_row(&error), &mut recorded),
+                    Some(error) => {
+                        is_failing = true;
+                        alerts.fail(tick, failure_row(&error), &mut recorded);
+                    }
                     None => alerts.recover(&mut recorded),
                 }
                 Ok(())
             });
+            if is_failing {
+                self.state.failing.insert(id)
+            } else {
+                self.state.failing.remove(&id)
+            };
         }
         for transition in &recorded.transitions {
             metrics::counter!(telemetry::TRANSITIONS, "kind" => transition.kind.as_str()).increment(1);
@@ -782,6 +797,7 @@ impl Coordinator {
     fn show_usage(&self, live: &mut Live) {
         live.usage = self.state.templates.values().map(|running| (running.shape, running.total_usage())).collect();
         metrics::gauge!(telemetry::SUBSCRIPTION_GROUPS).set(live.usage.values().map(|usage| usage.groups).sum::<u64>() as f64);
+        metrics::gauge!(telemetry::SUBSCRIPTIONS_FAILED).set(self.state.failing.len() as f64);
         metrics::gauge!(telemetry::SUBSCRIPTION_STATE_BYTES).set(live.usage.values().map(|usage| usage.state_bytes).sum::<u64>() as f64);
     }
 }
