@@ -2,3 +2,5 @@
 
 mod expressions;
 mod operators;
+mod random;
+mod twin;

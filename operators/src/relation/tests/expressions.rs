@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, UInt64Array};
+use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt64Type};
 
 use super::super::plan::{Evaluate, EvaluateError, Expression};
 
@@ -136,6 +136,7 @@ pub(super) fn array(values: &[V], data_type: &DataType) -> ArrayRef {
         DataType::Int64 => Arc::new(values.iter().map(|value| if let V::I(value) = value { Some(*value) } else { None }).collect::<Int64Array>()),
         DataType::Float64 => Arc::new(values.iter().map(|value| if let V::F(value) = value { Some(*value) } else { None }).collect::<Float64Array>()),
         DataType::Boolean => Arc::new(values.iter().map(|value| if let V::B(value) = value { Some(*value) } else { None }).collect::<BooleanArray>()),
+        DataType::UInt64 => Arc::new(values.iter().map(|value| if let V::I(value) = value { Some(*value as u64) } else { None }).collect::<UInt64Array>()),
         DataType::Utf8 => Arc::new(values.iter().map(|value| if let V::S(value) = value { Some(value.as_str()) } else { None }).collect::<StringArray>()),
         other => panic!("no plain values of {other}"),
     }
@@ -152,7 +153,7 @@ fn value(column: &ArrayRef, row: usize) -> V {
     }
     match column.data_type() {
         DataType::Int64 => V::I(column.as_primitive::<Int64Type>().value(row)),
-        DataType::UInt64 => V::I(column.as_primitive::<arrow::datatypes::UInt64Type>().value(row) as i64),
+        DataType::UInt64 => V::I(column.as_primitive::<UInt64Type>().value(row) as i64),
         DataType::Float64 => V::F(column.as_primitive::<Float64Type>().value(row)),
         DataType::Boolean => V::B(column.as_boolean().value(row)),
         DataType::Utf8 => V::S(column.as_string::<i32>().value(row).to_owned()),
