@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
-use datafusion::catalog::{MemoryCatalogProviderList, TableProvider};
+use datafusion::catalog::{CatalogProviderList, MemoryCatalogProviderList, TableProvider};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
@@ -172,7 +172,8 @@ impl Engine {
             .map_err(|_| QueryError::Time(self.options.query_time_max))??;
         let inner = execute_stream(physical, planned.state.task_ctx())?;
         metrics::gauge!(telemetry::RUNNING).increment(1.0);
-        Ok(QueryStream { schema, inner, rows: 0, deadline, options: Arc::clone(&self.options), started, failed: false, _held: held })
+        let _tables = Arc::clone(planned.state.catalog_list());
+        Ok(QueryStream { schema, inner, rows: 0, deadline, options: Arc::clone(&self.options), started, failed: false, _held: held, _tables })
     }
 
     /// A session over a snapshot with the caller's tables. `now()` is the snapshot's tick.
@@ -276,6 +277,8 @@ pub struct QueryStream {
     started: Instant,
     failed: bool,
     _held: OwnedSemaphorePermit,
+    /// Holds the snapshot: a file that it names is not removed before the query ends.
+    _tables: Arc<dyn CatalogProviderList>,
 }
 
 impl QueryStream {

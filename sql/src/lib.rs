@@ -8,12 +8,14 @@
 //! | [`scope`] | who asks, and what of |
 //! | `statement` | which statements are answered |
 //! | `stored`, `tables`, `views` | what can be asked about |
+//! | `deleted` | rows that nobody is shown any more |
 //! | `hex_id` | ids as text |
 //! | [`engine`] | planning and running within bounds |
 //! | `wire` | types that every client reads |
 //! | `flight`, [`client`], [`output`] | asking from outside |
 
 pub mod client;
+mod deleted;
 pub mod engine;
 mod flight;
 mod hex_id;

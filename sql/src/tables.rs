@@ -1,6 +1,6 @@
 //! What a caller can ask about: every table and view, cut to what the caller may read.
 //!
-//! A table is a plan over its stored form: first the scope, then ids as text. The scope is a part of the table, so no query,
+//! A table is a plan over its stored form: first the scope and what is not deleted, then ids as text. The scope is a part of the table, so no query,
 //! view, join or subquery can get around it.
 
 use std::collections::BTreeMap;
@@ -16,6 +16,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use weir_dataflow::snapshot::Snapshot;
 use weir_operators::schema::{self, Table};
 
+use crate::deleted::not_deleted;
 use crate::hex_id::hex_id;
 use crate::scope::Scope;
 use crate::stored::StoredTable;
@@ -30,16 +31,17 @@ pub(crate) fn scoped(snapshot: &Snapshot, scope: &Scope) -> Result<BTreeMap<Stri
     let mut tables: BTreeMap<String, Arc<dyn TableProvider>> = BTreeMap::new();
     for table in schema::tables() {
         let Some(stored) = snapshot.table(table.name) else { return plan_err!("the snapshot has no table {}", table.name) };
-        let plan = plan(table, StoredTable::new(table, stored.clone()), scope)?;
+        let hidden = snapshot.deletions.iter().filter_map(|reach| not_deleted(table, reach));
+        let plan = plan(table, StoredTable::new(table, stored.clone()), hidden.fold(scope.condition(), Expr::and))?;
         tables.insert(table.name.to_owned(), Arc::new(PlannedTable::new(plan, TableType::Base, table.sql_schema())?));
     }
     Ok(tables)
 }
 
-fn plan(table: &'static Table, stored: StoredTable, scope: &Scope) -> Result<LogicalPlan> {
+fn plan(table: &'static Table, stored: StoredTable, condition: Expr) -> Result<LogicalPlan> {
     let column = |c: &schema::Column| if c.id { hex_id(col(c.name)).alias(c.name) } else { col(c.name) };
     LogicalPlanBuilder::scan(TableReference::bare(table.name), provider_as_source(Arc::new(stored)), None)?
-        .filter(scope.condition())?
+        .filter(condition)?
         .project(table.columns.iter().map(column).collect::<Vec<Expr>>())?
         .build()
 }

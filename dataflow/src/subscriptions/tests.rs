@@ -19,7 +19,7 @@ use weir_protocol::record::{Body, Content, Intake, Project, Record};
 use weir_protocol::subscription::{Subscription, SubscriptionOptions, TransitionKind};
 
 use super::{AlertStore, Compiled, MemoryAlerts, Status, SubscriptionError, Subscriptions, WatchEvent};
-use crate::{Graph, GraphOptions};
+use crate::{Graph, GraphOptions, MaintenanceOptions};
 
 // Expressions.
 
@@ -160,7 +160,13 @@ struct Program {
 async fn start(dir: &Path, workers: usize, alerts: &Arc<MemoryAlerts>) -> Program {
     let catalog = Catalog::open(&dir.join("catalog.sqlite")).await.unwrap();
     let (journal, _) = Journal::open(Options::new(dir.join("journal"))).unwrap();
-    let options = GraphOptions { workers, lake: dir.join("lake"), commit_age_max: Duration::from_secs(3600), commit_bytes_max: 64 << 20 };
+    let options = GraphOptions {
+        workers,
+        lake: dir.join("lake"),
+        commit_age_max: Duration::from_secs(3600),
+        commit_bytes_max: 64 << 20,
+        maintenance: MaintenanceOptions::default(),
+    };
     let store: Arc<dyn AlertStore> = Arc::<MemoryAlerts>::clone(alerts);
     let graph = Graph::start_with(options, catalog.clone(), journal.clone(), store).await.unwrap();
     Program { graph, journal, catalog, alerts: Arc::clone(alerts) }
@@ -531,7 +537,13 @@ async fn alerts_are_recorded_in_the_catalog_once() {
     for (round, workers) in [1, 2].into_iter().enumerate() {
         let catalog = Catalog::open(&dir.path().join("catalog.sqlite")).await.unwrap();
         let (journal, _) = Journal::open(Options::new(dir.path().join("journal"))).unwrap();
-        let options = GraphOptions { workers, lake: dir.path().join("lake"), commit_age_max: Duration::from_secs(3600), commit_bytes_max: 64 << 20 };
+        let options = GraphOptions {
+            workers,
+            lake: dir.path().join("lake"),
+            commit_age_max: Duration::from_secs(3600),
+            commit_bytes_max: 64 << 20,
+            maintenance: MaintenanceOptions::default(),
+        };
         let graph = Graph::start(options, catalog.clone(), journal.clone()).await.unwrap();
         if round == 0 {
             let Compiled { definition, .. } = Asked::errors(0, "a", HOUR_MS, 1).compiled();
