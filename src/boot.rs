@@ -25,6 +25,7 @@ use crate::data_dir::{DataDir, ServeLock};
 
 mod commands;
 mod sources;
+mod subscriptions;
 
 /// The running program.
 pub struct Weir {
@@ -82,20 +83,28 @@ impl Weir {
         let graph = Graph::start(options, catalog.clone(), journal.clone()).await.context("the graph does not start")?;
         let dispatcher = start_dispatcher(config, &catalog)?;
 
-        let (stop_doors, stopped) = watch::channel(false);
-        let health = health(metrics, &journal, &graph);
-        let router = weir_ingest::router(Doors::new(journal.clone(), sources::Keys(catalog.clone()), health));
         let engine = Engine::new(
             graph.snapshots(),
             EngineOptions {
                 memory_bytes_max: config.query.max_bytes.0 as usize,
+                query_memory_bytes_max: config.query.max_bytes_per_query.0 as usize,
+                spill_bytes_max: config.query.max_spill_bytes.0,
                 query_time_max: config.query.max_time.0,
                 rows_max: config.query.max_rows,
                 concurrent_queries_max: config.query.max_concurrent,
+                organisation_queries_max: config.query.max_concurrent_per_org,
+                token_queries_max: config.query.max_concurrent_per_token,
+                wait_max: config.query.max_wait.0,
                 spill: data.spill(),
                 ..EngineOptions::default()
             },
-        );
+        )
+        .context("queries cannot be answered")?;
+        let keeper = subscriptions::Keeper::start(catalog.clone(), graph.subscriptions(), &engine).await.context("subscriptions cannot be taken up")?;
+        engine.set_subscriptions(keeper);
+        let (stop_doors, stopped) = watch::channel(false);
+        let health = health(metrics, &journal, &graph, &engine);
+        let router = weir_ingest::router(Doors::new(journal.clone(), sources::Keys(catalog.clone()), health));
         announce(&projects, first_token.as_deref());
         let doors = vec![
             tokio::spawn(serve_http(http, router, until_stopped(stopped.clone()))),
@@ -174,10 +183,11 @@ fn install_metrics() -> anyhow::Result<PrometheusHandle> {
 }
 
 /// What `/_health/` and `/metrics` say.
-fn health(metrics: PrometheusHandle, journal: &Journal, graph: &Graph) -> Health {
-    let (journal, progress) = (journal.clone(), graph.progress());
+fn health(metrics: PrometheusHandle, journal: &Journal, graph: &Graph, engine: &Engine) -> Health {
+    let (journal, progress, engine) = (journal.clone(), graph.progress(), engine.clone());
     Health {
         metrics: Arc::new(move || {
+            engine.observe();
             metrics.run_upkeep();
             metrics.render()
         }),

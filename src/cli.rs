@@ -48,6 +48,8 @@ enum Command {
     },
     /// Ask SQL
     Query(QueryArgs),
+    /// Follow the rows of a subscription: all that hold, then each change, one JSON object a line
+    Subscribe(SubscribeArgs),
     /// Check requirements, configuration and reachability
     Check {
         #[command(flatten)]
@@ -212,6 +214,22 @@ pub struct QueryArgs {
     pub data: Option<PathBuf>,
 }
 
+/// `weir subscribe`
+#[derive(Debug, Args)]
+pub struct SubscribeArgs {
+    /// The subscription
+    pub name: String,
+    /// The server
+    #[arg(long, value_name = "URL", env = "WEIR_URL", default_value = "grpc://127.0.0.1:9001")]
+    pub url: String,
+    /// The access token
+    #[arg(long, value_name = "TOKEN", env = "WEIR_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Accepted beside the others so that every command takes it; the rows come over the network
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub data: Option<PathBuf>,
+}
+
 impl Cli {
     /// Threads of the async runtime: the doors and the queries need more than a one-off command.
     pub fn async_threads(&self) -> usize {
@@ -242,6 +260,7 @@ impl Cli {
                 commands::delete::run(&from.common.load()?, targets, &from.project, from.now).await
             }
             Command::Query(args) => commands::query::run(&args).await,
+            Command::Subscribe(args) => commands::subscribe::run(&args).await,
             Command::Check { common } => commands::check::run(&common).await,
         }
     }

@@ -83,12 +83,22 @@ pub struct CommitConfig {
 pub struct QueryConfig {
     /// Memory of all queries together.
     pub max_bytes: Bytes,
+    /// Memory of one query; what can go to the disk does at its end.
+    pub max_bytes_per_query: Bytes,
+    /// Disk space of all that goes there.
+    pub max_spill_bytes: Bytes,
     /// How long a query may run.
     pub max_time: Span,
     /// How many rows a query may return.
     pub max_rows: usize,
     /// How many queries may run at a time.
     pub max_concurrent: usize,
+    /// How many of one organisation.
+    pub max_concurrent_per_org: usize,
+    /// How many with one token.
+    pub max_concurrent_per_token: usize,
+    /// How long a query waits for its turn before it is refused.
+    pub max_wait: Span,
 }
 
 /// `outbound.*`
@@ -266,7 +276,17 @@ impl Default for Config {
             catalog: CatalogConfig { url: String::new() },
             store: StoreConfig { url: String::new() },
             commit: CommitConfig { max_age: Span(Duration::from_secs(60)), max_bytes: Bytes(64 << 20) },
-            query: QueryConfig { max_bytes: Bytes(512 << 20), max_time: Span(Duration::from_secs(60)), max_rows: 1_000_000, max_concurrent: 16 },
+            query: QueryConfig {
+                max_bytes: Bytes(512 << 20),
+                max_bytes_per_query: Bytes(256 << 20),
+                max_spill_bytes: Bytes(10 << 30),
+                max_time: Span(Duration::from_secs(60)),
+                max_rows: 1_000_000,
+                max_concurrent: 16,
+                max_concurrent_per_org: 16,
+                max_concurrent_per_token: 8,
+                max_wait: Span(Duration::from_secs(5)),
+            },
             outbound: OutboundConfig { allow: Networks(Vec::new()) },
             mail: MailConfig { url: SecretUrl(String::new()), from: String::new() },
             lake: LakeConfig { grace: Span(Duration::from_secs(3600)), file_bytes: Bytes(128 << 20), max_bytes: Bytes(96 << 20), max_cpu_percent: 50 },

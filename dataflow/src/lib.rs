@@ -26,6 +26,8 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
+// Measurements and tests lay out lakes of their own, with the writer of commits.
+pub use lake::file::{WriteError, write as write_file};
 pub use maintenance::MaintenanceOptions;
 pub use progress::{MaintenanceReport, Progress, ProgressReport};
 pub use runtime::{Graph, GraphError, GraphOptions};

@@ -203,6 +203,13 @@ impl Graph {
     }
 }
 
+impl Drop for Graph {
+    /// Without a stop nothing more is waited for; the threads end all the same.
+    fn drop(&mut self) {
+        self.progress.stop();
+    }
+}
+
 type Cold = BTreeMap<&'static str, Arc<[DataFile]>>;
 
 async fn cold_files(catalog: &Catalog, lake: &Lake, tables_root: &std::path::Path) -> Result<Cold, GraphError> {

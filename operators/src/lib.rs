@@ -12,7 +12,8 @@
 //! | 4 | [`issues`] | errors into issues, with [`users`] |
 //! | 5 | [`output`] | rows of a tick into batches |
 //!
-//! [`schema`] says which tables there are and [`rows`] what their rows are made of.
+//! [`schema`] says which tables there are and [`rows`] what their rows are made of. [`sketch`] counts distributions, for queries
+//! and for maintained views alike.
 
 pub mod alert;
 pub mod client_report;

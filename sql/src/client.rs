@@ -6,7 +6,8 @@ use arrow_flight::sql::{CommandStatementQuery, ProstMessageExt};
 use arrow_flight::{FlightDescriptor, Ticket};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
-use futures::TryStreamExt;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use prost::Message;
 use std::sync::Arc;
 use tonic::transport::Endpoint;
@@ -44,6 +45,15 @@ impl From<FlightError> for ClientError {
 
 /// Asks a statement; `url` is `grpc://HOST:PORT` or `http://HOST:PORT`.
 pub async fn query(url: &str, token: &str, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>), ClientError> {
+    let (schema, batches) = stream(url, token, sql).await?;
+    Ok((schema, batches.try_collect().await?))
+}
+
+/// The rows of a statement as they come.
+pub type Rows = BoxStream<'static, Result<RecordBatch, ClientError>>;
+
+/// Asks a statement whose rows are read as they come, perhaps without an end.
+pub async fn stream(url: &str, token: &str, sql: &str) -> Result<(SchemaRef, Rows), ClientError> {
     let address = url.replacen("grpc://", "http://", 1).replacen("grpc+tcp://", "http://", 1);
     let endpoint = Endpoint::from_shared(address).map_err(|_| ClientError::Url(url.to_owned()))?;
     let channel = endpoint.connect().await.map_err(|e| ClientError::Unreachable { url: url.to_owned(), reason: root_cause(&e) })?;
@@ -51,13 +61,13 @@ pub async fn query(url: &str, token: &str, sql: &str) -> Result<(SchemaRef, Vec<
     client.add_header("authorization", &format!("Bearer {token}"))?;
     let command = CommandStatementQuery { query: sql.to_owned(), transaction_id: None };
     let info = client.get_flight_info(FlightDescriptor::new_cmd(command.as_any().encode_to_vec())).await?;
-    let mut batches = Vec::new();
+    let mut parts = Vec::new();
     for endpoint in &info.endpoint {
         let ticket = endpoint.ticket.clone().unwrap_or_else(|| Ticket::new(Vec::new()));
-        batches.extend(client.do_get(ticket).await?.try_collect::<Vec<_>>().await?);
+        parts.push(client.do_get(ticket).await?.map_err(ClientError::from));
     }
     let schema = info.try_decode_schema().map_err(|e| ClientError::Answer(e.to_string()))?;
-    Ok((Arc::new(schema), batches))
+    Ok((Arc::new(schema), futures::stream::iter(parts).flatten().boxed()))
 }
 
 fn root_cause(error: &dyn std::error::Error) -> String {

@@ -1,49 +1,59 @@
 //! Planning and running statements within bounds.
 
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
-use datafusion::catalog::{CatalogProviderList, MemoryCatalogProviderList, TableProvider};
+use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::common::{ParamValues, ScalarValue};
-use datafusion::error::DataFusionError;
+use datafusion::execution::SessionState;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::execute_stream;
-use datafusion::prelude::SessionConfig;
-use futures::{Stream, StreamExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Sleep;
-use weir_dataflow::snapshot::{Snapshot, Snapshots};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use tokio::runtime::{Builder, Runtime};
+use weir_dataflow::snapshot::Snapshots;
 
-use crate::hex_id::CompareBytes;
+pub use crate::error::{Busy, QueryError};
+use crate::memory::{QueryMemory, SharedMemory};
+use crate::running::{Bounds, QueryId, RunningQueries};
 use crate::scope::Scope;
-use crate::statement::{self, StatementError};
-use crate::tables::{CATALOG, Catalog, PlannedTable, SCHEMA, Tables, scoped};
+use crate::session::Sessions;
+use crate::statement::{self, Command, Statement};
+pub use crate::stream::QueryStream;
+use crate::stream::Task;
+use crate::subscription::{self, CompiledQuery, Control, Planner, Refusal, SubscriptionControl};
+use crate::tables::{CATALOG, SCHEMA};
 use crate::{telemetry, views, wire};
 
-/// The bounds of queries.
+/// The bounds of queries. The settings are those of the section `query`.
 #[derive(Debug, Clone)]
 pub struct EngineOptions {
-    /// Memory of all queries together; those that can spill to disk do.
+    /// Memory of all queries together (`max_bytes`).
     pub memory_bytes_max: usize,
-    /// How long a query may run.
+    /// Memory of one query (`max_bytes_per_query`); operators that can spill to disk do at its end.
+    pub query_memory_bytes_max: usize,
+    /// Disk space of all that is spilled (`max_spill_bytes`).
+    pub spill_bytes_max: u64,
+    /// How long a query may run, the time included that its client takes to read (`max_time`).
     pub query_time_max: Duration,
-    /// How many rows a query may return.
+    /// How many rows a query may return (`max_rows`).
     pub rows_max: usize,
-    /// How many queries may run at a time.
+    /// How many queries may run at a time (`max_concurrent`).
     pub concurrent_queries_max: usize,
-    /// In how many parts a query is run side by side.
+    /// How many of one organisation (`max_concurrent_per_org`).
+    pub organisation_queries_max: usize,
+    /// How many with one token (`max_concurrent_per_token`).
+    pub token_queries_max: usize,
+    /// How long a query waits for its turn before it is refused (`max_wait`).
+    pub wait_max: Duration,
+    /// In how many parts a query is run side by side, and how many threads queries have.
     pub parts: usize,
-    /// Where queries that outgrow their memory write.
+    /// Where queries that outgrow their memory write. What is in it is removed at the start.
     pub spill: PathBuf,
 }
 
@@ -51,152 +61,218 @@ impl Default for EngineOptions {
     fn default() -> Self {
         Self {
             memory_bytes_max: 512 << 20,
+            query_memory_bytes_max: 256 << 20,
+            spill_bytes_max: 10 << 30,
             query_time_max: Duration::from_secs(60),
             rows_max: 1_000_000,
             concurrent_queries_max: 16,
-            parts: 2,
-            spill: std::env::temp_dir(),
+            organisation_queries_max: 16,
+            token_queries_max: 8,
+            wait_max: Duration::from_secs(5),
+            parts: std::thread::available_parallelism().map_or(2, usize::from),
+            spill: std::env::temp_dir().join("weir-spill"),
         }
     }
 }
 
-/// Why a query has no answer, or no whole one.
-#[derive(Debug, thiserror::Error)]
-pub enum QueryError {
-    /// It is not answered at all.
-    #[error(transparent)]
-    Statement(#[from] StatementError),
-    /// It does not fit the tables, or fails on their values.
-    #[error("{0}")]
-    Invalid(String),
-    /// It needs more memory than there is for queries.
-    #[error("the query needs more memory than query.max_bytes leaves it: {0}")]
-    Memory(String),
-    /// It ran too long.
-    #[error("the query ran longer than {} s (query.max_time): ask for less, for instance a shorter range of received", .0.as_secs())]
-    Time(Duration),
-    /// It returned too much.
-    #[error("the query returns more than {0} rows (query.max_rows): add a LIMIT, or aggregate")]
-    Rows(usize),
-    /// Too many run.
-    #[error("{0} queries are running, and no more may at a time (query.max_concurrent): try again in a moment")]
-    Busy(usize),
-    /// Weir's own failure.
-    #[error("the query failed inside weir: {0}")]
-    Internal(String),
-}
-
-impl From<DataFusionError> for QueryError {
-    fn from(error: DataFusionError) -> Self {
-        let text = one_line(&error.strip_backtrace());
-        match error.find_root() {
-            DataFusionError::ResourcesExhausted(_) => Self::Memory(text),
-            DataFusionError::Internal(_) | DataFusionError::IoError(_) | DataFusionError::ObjectStore(_) | DataFusionError::ParquetError(_) => {
-                Self::Internal(text)
-            }
-            _ => Self::Invalid(text),
-        }
-    }
-}
-
-/// Error texts go into one line; the chains of kinds before the cause say nothing to who asked.
-fn one_line(text: &str) -> String {
-    let mut text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    for noise in ["External error: ", "Arrow error: ", "Error during planning: ", "This feature is not implemented: ", "Schema error: ", "Execution error: "] {
-        text = text.replace(noise, "");
-    }
-    text
-}
+/// The memory that footers of files are kept in.
+const FOOTER_BYTES_MAX: usize = 64 << 20;
 
 /// Answers queries. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Engine {
+pub struct Engine(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     snapshots: Snapshots,
-    options: Arc<EngineOptions>,
-    runtime: Arc<RuntimeEnv>,
-    template: SessionState,
-    running: Arc<Semaphore>,
+    options: EngineOptions,
+    runtime: RuntimeEnv,
+    memory: Arc<SharedMemory>,
+    sessions: Sessions,
+    running: RunningQueries,
+    threads: Threads,
+    subscriptions: Control,
+    planner: Planner,
 }
 
-/// A query that is planned over one snapshot.
+/// The threads of queries. Given up in the background: an engine may be dropped where waiting is not allowed.
+#[derive(Debug)]
+struct Threads(Option<Runtime>);
+
+impl Threads {
+    fn handle(&self) -> &tokio::runtime::Handle {
+        self.0.as_ref().expect("there until it is dropped").handle()
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// A statement that is planned over one snapshot.
 pub struct Planned {
-    state: SessionState,
-    plan: LogicalPlan,
+    sql: String,
+    scope: Scope,
+    what: What,
+}
+
+enum What {
+    Rows { state: Box<SessionState>, plan: LogicalPlan },
+    Command(Command),
+    Subscription { command: subscription::Command, schema: SchemaRef },
 }
 
 impl Engine {
     /// An engine over the graph's snapshots.
     ///
-    /// # Panics
-    /// Where the runtime's bounds contradict each other, which no setting can make them do.
-    pub fn new(snapshots: Snapshots, options: EngineOptions) -> Self {
-        let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Directories(vec![options.spill.clone()]));
-        let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(FairSpillPool::new(options.memory_bytes_max)))
-            .with_disk_manager_builder(disk)
-            .build_arc()
-            .expect("memory and spill folder are independent of each other");
-        let template = SessionStateBuilder::new()
-            .with_config(session_config(&options))
-            .with_runtime_env(Arc::clone(&runtime))
-            .with_default_features()
-            .with_optimizer_rule(Arc::new(CompareBytes))
-            .build();
-        let running = Arc::new(Semaphore::new(options.concurrent_queries_max));
-        Self { snapshots, options: Arc::new(options), runtime, template, running }
+    /// # Errors
+    /// Where the folder of spilled rows cannot be emptied, or threads cannot be started.
+    pub fn new(snapshots: Snapshots, options: EngineOptions) -> std::io::Result<Self> {
+        match std::fs::remove_dir_all(&options.spill) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => std::fs::create_dir_all(&options.spill)?,
+        }
+        let disk = DiskManagerBuilder::default()
+            .with_mode(DiskManagerMode::Directories(vec![options.spill.clone()]))
+            .with_max_temp_directory_size(options.spill_bytes_max);
+        let runtime = RuntimeEnvBuilder::new().with_disk_manager_builder(disk).with_metadata_cache_limit(FOOTER_BYTES_MAX).build().map_err(std::io::Error::other)?;
+        let threads = Builder::new_multi_thread().worker_threads(options.parts).thread_name("query").enable_all().build()?;
+        let running = RunningQueries::new(Bounds {
+            server_max: options.concurrent_queries_max,
+            organisation_max: options.organisation_queries_max,
+            token_max: options.token_queries_max,
+            wait_max: options.wait_max,
+        });
+        let memory = SharedMemory::new(options.memory_bytes_max);
+        let subscriptions = Control::default();
+        let (sessions, threads) = (Sessions::new(&options, subscriptions.clone()), Threads(Some(threads)));
+        let planner = Planner::new(sessions.template().clone()).map_err(std::io::Error::other)?;
+        Ok(Self(Arc::new(Inner { snapshots, options, runtime, memory, sessions, running, threads, subscriptions, planner })))
+    }
+
+    /// Gives the engine what keeps subscriptions; once, before statements are answered. Without it they are refused.
+    pub fn set_subscriptions(&self, control: Arc<dyn SubscriptionControl>) {
+        self.0.subscriptions.set(control);
+    }
+
+    /// Compiles the query of a subscription for whoever may read `scope`.
+    ///
+    /// # Errors
+    /// Where it cannot be kept up to date.
+    pub fn compile(&self, scope: &Scope, query: &str, options: &weir_protocol::subscription::SubscriptionOptions) -> Result<CompiledQuery, Refusal> {
+        subscription::compile(&self.0.planner, scope, query, options)
+    }
+
+    /// A stream of rows that are there.
+    pub(crate) fn stream_of(&self, schema: SchemaRef, batch: RecordBatch) -> QueryStream {
+        self.streamed(schema, futures::stream::iter([Ok(batch)]).boxed())
+    }
+
+    /// A stream of rows that come.
+    pub(crate) fn streamed(&self, schema: SchemaRef, batches: BoxStream<'static, Result<RecordBatch, QueryError>>) -> QueryStream {
+        QueryStream::of(schema, batches, self.0.threads.handle())
+    }
+
+    /// The newest snapshot.
+    pub(crate) fn snapshot(&self) -> Arc<weir_dataflow::snapshot::Snapshot> {
+        self.0.snapshots.latest()
+    }
+
+    pub(crate) fn subscriptions(&self) -> &Control {
+        &self.0.subscriptions
+    }
+
+    pub(crate) fn planner(&self) -> &Planner {
+        &self.0.planner
     }
 
     /// Plans a statement over the newest snapshot.
     pub async fn plan(&self, scope: &Scope, sql: &str) -> Result<Planned, QueryError> {
-        let statement = statement::parse(sql)?;
-        let state = self.session(&self.snapshots.latest(), scope).await?;
-        let plan = state.statement_to_plan(statement).await?;
-        SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false).verify_plan(&plan)?;
-        Ok(Planned { state, plan })
+        let what = match statement::parse(sql)? {
+            Statement::Command(command) => What::Command(command),
+            Statement::Subscription(command) => {
+                let schema = wire::schema(command.schema(scope, &self.0.subscriptions)?.as_ref());
+                What::Subscription { command, schema }
+            }
+            Statement::Show(show) => {
+                let state = Box::new(self.session(scope).await?);
+                let plan = show.plan(&state, &self.0.running.of(scope))?;
+                What::Rows { state, plan }
+            }
+            Statement::Query(query) => {
+                let state = Box::new(self.session(scope).await?);
+                let plan = state.statement_to_plan(*query).await?;
+                SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false).verify_plan(&plan)?;
+                What::Rows { state, plan }
+            }
+        };
+        Ok(Planned { sql: sql.to_owned(), scope: scope.clone(), what })
+    }
+
+    async fn session(&self, scope: &Scope) -> Result<SessionState, QueryError> {
+        Ok(self.0.sessions.bound(scope, self.0.snapshots.latest()).await?)
     }
 
     /// Plans a statement and runs it.
     pub async fn query(&self, scope: &Scope, sql: &str) -> Result<QueryStream, QueryError> {
         let planned = self.plan(scope, sql).await?;
-        self.run(planned).await
+        self.run(planned, QueryId::default()).await
     }
 
-    /// Runs a plan.
-    pub async fn run(&self, planned: Planned) -> Result<QueryStream, QueryError> {
-        let held = Arc::clone(&self.running).try_acquire_owned().map_err(|_| QueryError::Busy(self.options.concurrent_queries_max))?;
-        let started = Instant::now();
-        let deadline = Box::pin(tokio::time::sleep(self.options.query_time_max));
+    /// Runs a plan; the id is the one that its client may cancel it by.
+    pub(crate) async fn run(&self, planned: Planned, id: QueryId) -> Result<QueryStream, QueryError> {
+        let inner = &self.0;
         let schema = planned.schema();
-        let physical = tokio::time::timeout(self.options.query_time_max, planned.state.create_physical_plan(&planned.plan))
-            .await
-            .map_err(|_| QueryError::Time(self.options.query_time_max))??;
-        let inner = execute_stream(physical, planned.state.task_ctx())?;
-        metrics::gauge!(telemetry::RUNNING).increment(1.0);
-        let _tables = Arc::clone(planned.state.catalog_list());
-        Ok(QueryStream { schema, inner, rows: 0, deadline, options: Arc::clone(&self.options), started, failed: false, _held: held, _tables })
+        let memory: Arc<dyn MemoryPool> = Arc::new(QueryMemory::new(inner.options.query_memory_bytes_max, &inner.memory));
+        let (state, plan) = match planned.what {
+            What::Rows { state, plan } => (state, plan),
+            What::Command(command) => {
+                self.execute(&planned.scope, &command)?;
+                return Ok(QueryStream::empty(schema));
+            }
+            What::Subscription { command, .. } => return self.run_subscription(&planned.scope, command, schema).await,
+        };
+        let place = inner.running.begin(&planned.scope, id, &planned.sql, Arc::clone(&memory)).await;
+        let place = place.inspect_err(|error| metrics::counter!(telemetry::QUERIES, "result" => error.kind()).increment(1))?;
+        let runtime = Arc::new(RuntimeEnv { memory_pool: memory, ..inner.runtime.clone() });
+        let task =
+            Task { state: *state, plan, schema, runtime, place, time_max: inner.options.query_time_max, rows_max: inner.options.rows_max };
+        Ok(QueryStream::start(task, inner.threads.handle()))
     }
 
-    /// A session over a snapshot with the caller's tables. `now()` is the snapshot's tick.
-    async fn session(&self, snapshot: &Snapshot, scope: &Scope) -> Result<SessionState, QueryError> {
-        // A list of catalogs of its own: a clone of the template would share the template's with every other caller.
-        let catalogs = Arc::new(MemoryCatalogProviderList::new());
-        let mut state = SessionStateBuilder::new_from_existing(self.template.clone()).with_catalog_list(catalogs).build();
-        let now = chrono::DateTime::from_timestamp_millis(snapshot.tick_ms as i64).unwrap_or_default();
-        state.execution_props_mut().query_execution_start_time = Some(now);
-        let mut tables = scoped(snapshot, scope)?;
-        register(&state, &tables);
-        for (name, sql) in views::VIEWS {
-            let plan = state.create_logical_plan(sql).await?;
-            let view: Arc<dyn TableProvider> = Arc::new(PlannedTable::view(plan));
-            tables.insert((*name).to_owned(), view);
-            register(&state, &tables);
+    /// Runs a statement that has an effect; returns how many things it changed.
+    pub(crate) async fn update(&self, planned: Planned) -> Result<u64, QueryError> {
+        match planned.what {
+            What::Command(command) => self.execute(&planned.scope, &command),
+            What::Subscription { command, schema } if !command.returns_rows() => {
+                self.run_subscription(&planned.scope, command, schema).await?;
+                // Subscriptions are no rows: a change of them changes none.
+                Ok(0)
+            }
+            _ => Err(QueryError::Invalid("this statement returns rows: ask it as a query".to_owned())),
         }
-        Ok(state)
+    }
+
+    /// Does what a command says; returns how many things it changed.
+    fn execute(&self, scope: &Scope, command: &Command) -> Result<u64, QueryError> {
+        match command {
+            Command::KillQuery(number) if self.0.running.kill(scope, *number) => Ok(1),
+            Command::KillQuery(number) => Err(QueryError::Invalid(format!("no query {number} runs that this token may stop: SHOW QUERIES lists them"))),
+        }
+    }
+
+    /// Stops the query of an id; says whether it was running. One that has not begun will not.
+    pub(crate) fn cancel(&self, scope: &Scope, id: QueryId) -> bool {
+        self.0.running.cancel(scope, id)
     }
 
     /// The tables and views of a caller with their schemas, for metadata calls.
     pub(crate) async fn tables(&self, scope: &Scope) -> Result<Vec<(String, &'static str, SchemaRef)>, QueryError> {
-        let state = self.session(&self.snapshots.latest(), scope).await?;
+        let state = self.session(scope).await?;
         let catalog = state.catalog_list().catalog(CATALOG).and_then(|c| c.schema(SCHEMA));
         let Some(tables) = catalog else { return Ok(Vec::new()) };
         let mut found = Vec::new();
@@ -209,48 +285,51 @@ impl Engine {
         Ok(found)
     }
 
+    /// How long a query may run.
+    pub(crate) fn query_time_max(&self) -> Duration {
+        self.0.options.query_time_max
+    }
+
+    /// The queries that run and that a caller may know of.
+    #[cfg(test)]
+    pub(crate) fn running(&self, scope: &Scope) -> Vec<Arc<crate::running::RunningQuery>> {
+        self.0.running.of(scope)
+    }
+
     /// What queries take at present of the memory that is theirs.
     pub fn memory_bytes(&self) -> usize {
-        self.runtime.memory_pool.reserved()
+        self.0.memory.reserved()
+    }
+
+    /// What queries take at present of the disk.
+    pub fn spill_bytes(&self) -> u64 {
+        self.0.runtime.disk_manager.used_disk_space()
+    }
+
+    /// Sets the gauges of queries to what holds now.
+    pub fn observe(&self) {
+        self.0.running.observe();
+        metrics::gauge!(telemetry::MEMORY_BYTES).set(self.memory_bytes() as f64);
+        metrics::gauge!(telemetry::SPILL_BYTES).set(self.spill_bytes() as f64);
     }
 }
 
-fn register(state: &SessionState, tables: &std::collections::BTreeMap<String, Arc<dyn TableProvider>>) {
-    state.catalog_list().register_catalog(CATALOG.to_owned(), Arc::new(Catalog(Arc::new(Tables::new(tables.clone())))));
-}
-
-fn session_config(options: &EngineOptions) -> SessionConfig {
-    let mut config = SessionConfig::new()
-        .with_default_catalog_and_schema(CATALOG, SCHEMA)
-        .with_create_default_catalog_and_schema(false)
-        .with_information_schema(true)
-        .with_target_partitions(options.parts);
-    let settings = config.options_mut();
-    // What clients can read decides: plain text, no views.
-    settings.sql_parser.map_string_types_to_utf8view = false;
-    settings.execution.parquet.schema_force_view_types = false;
-    // Rows are chosen inside the files, with bloom filters, statistics of row groups and of pages.
-    settings.execution.parquet.pushdown_filters = true;
-    settings.execution.parquet.reorder_filters = true;
-    settings.execution.parquet.bloom_filter_on_read = true;
-    settings.execution.parquet.enable_page_index = true;
-    // Taking `attrs['key']` apart from the row below a projection of all columns breaks the plan's own check in DataFusion 55.2.
-    settings.optimizer.enable_leaf_expression_pushdown = false;
-    settings.execution.time_zone = Some("+00:00".to_owned());
-    config
-}
-
 impl Planned {
-    /// The schema of the result.
+    /// The schema of the result; of a command, that of no columns.
     pub fn schema(&self) -> SchemaRef {
-        wire::schema(self.plan.schema().as_arrow())
+        match &self.what {
+            What::Rows { plan, .. } => wire::schema(plan.schema().as_arrow()),
+            What::Command(_) => Arc::new(Schema::empty()),
+            What::Subscription { schema, .. } => Arc::clone(schema),
+        }
     }
 
     /// The types of the parameters `$1`, `$2` … in their order; text where the statement does not say.
     pub fn parameters(&self) -> Result<Vec<DataType>, QueryError> {
+        let What::Rows { plan, .. } = &self.what else { return Ok(Vec::new()) };
         let number =
             |name: &str| name.trim_start_matches('$').parse().map_err(|_| QueryError::Invalid(format!("the parameter {name} has no number: write $1, $2 …")));
-        let types = self.plan.get_parameter_types()?.into_iter();
+        let types = plan.get_parameter_types()?.into_iter();
         let mut numbered: Vec<(usize, DataType)> =
             types.map(|(name, data_type)| Ok((number(&name)?, data_type.unwrap_or(DataType::Utf8)))).collect::<Result<_, QueryError>>()?;
         numbered.sort_by_key(|(number, _)| *number);
@@ -258,68 +337,11 @@ impl Planned {
     }
 
     /// The same with values for its parameters.
-    pub fn with_parameters(self, values: Vec<ScalarValue>) -> Result<Self, QueryError> {
-        if values.is_empty() {
-            return Ok(self);
+    pub fn with_parameters(mut self, values: Vec<ScalarValue>) -> Result<Self, QueryError> {
+        match &mut self.what {
+            What::Rows { plan, .. } if !values.is_empty() => *plan = plan.clone().with_param_values(ParamValues::from(values))?,
+            _ => {}
         }
-        let plan = self.plan.with_param_values(ParamValues::from(values))?;
-        Ok(Self { state: self.state, plan })
-    }
-}
-
-/// The rows of a query as they come, within its bounds. Dropping it ends the query.
-pub struct QueryStream {
-    schema: SchemaRef,
-    inner: SendableRecordBatchStream,
-    rows: usize,
-    deadline: Pin<Box<Sleep>>,
-    options: Arc<EngineOptions>,
-    started: Instant,
-    failed: bool,
-    _held: OwnedSemaphorePermit,
-    /// Holds the snapshot: a file that it names is not removed before the query ends.
-    _tables: Arc<dyn CatalogProviderList>,
-}
-
-impl QueryStream {
-    /// The schema of the rows.
-    pub fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
-    }
-
-    fn bounded(&mut self, batch: Result<RecordBatch, DataFusionError>) -> Result<RecordBatch, QueryError> {
-        let batch = batch?;
-        self.rows += batch.num_rows();
-        if self.rows > self.options.rows_max {
-            return Err(QueryError::Rows(self.options.rows_max));
-        }
-        wire::batch(&batch, &self.schema).map_err(|e| QueryError::Internal(e.to_string()))
-    }
-}
-
-impl Stream for QueryStream {
-    type Item = Result<RecordBatch, QueryError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.failed {
-            return Poll::Ready(None);
-        }
-        if self.deadline.as_mut().poll(cx).is_ready() {
-            self.failed = true;
-            return Poll::Ready(Some(Err(QueryError::Time(self.options.query_time_max))));
-        }
-        let polled = std::task::ready!(self.inner.poll_next_unpin(cx));
-        let taken = polled.map(|batch| self.bounded(batch));
-        self.failed = matches!(taken, Some(Err(_)));
-        Poll::Ready(taken)
-    }
-}
-
-impl Drop for QueryStream {
-    fn drop(&mut self) {
-        metrics::gauge!(telemetry::RUNNING).decrement(1.0);
-        metrics::counter!(telemetry::QUERIES, "result" => if self.failed { "failed" } else { "ok" }).increment(1);
-        metrics::histogram!(telemetry::SECONDS).record(self.started.elapsed().as_secs_f64());
-        metrics::counter!(telemetry::ROWS).increment(self.rows as u64);
+        Ok(self)
     }
 }

@@ -10,22 +10,35 @@
 //! | `stored`, `tables`, `views` | what can be asked about |
 //! | `deleted` | rows that nobody is shown any more |
 //! | `hex_id` | ids as text |
+//! | `functions` | what the field counts |
+//! | `session` | what statements are planned with |
 //! | [`engine`] | planning and running within bounds |
+//! | `running`, `memory`, `stream` | queries that run, their memory, their rows |
 //! | `wire` | types that every client reads |
+//! | [`subscription`] | queries that are kept up to date |
 //! | `flight`, [`client`], [`output`] | asking from outside |
 
 pub mod client;
 mod deleted;
 pub mod engine;
+mod error;
 mod flight;
+mod functions;
 mod hex_id;
+mod memory;
 pub mod output;
+mod running;
 pub mod scope;
 mod server;
+mod session;
 mod statement;
 mod stored;
+mod stream;
+pub mod subscription;
 mod tables;
 pub mod telemetry;
+#[cfg(test)]
+mod tests;
 mod views;
 mod wire;
 

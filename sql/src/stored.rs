@@ -1,33 +1,35 @@
-//! A table as it is stored: batches in memory and files, at one snapshot, nothing hidden.
+//! A table as it is stored: batches in memory and files, at the snapshot of the session, nothing hidden.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{Result, ScalarValue};
+use datafusion::common::{Result, ScalarValue, internal_err};
 use datafusion::config::TableParquetOptions;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::union::UnionExec;
-use weir_dataflow::snapshot::{DataFile, TableSnapshot};
+use weir_dataflow::snapshot::DataFile;
 use weir_operators::schema::Table;
 
-/// A table at one snapshot, in its stored schema.
+use crate::session::pinned;
+
+/// A table in its stored schema.
 #[derive(Debug)]
 pub(crate) struct StoredTable {
     table: &'static Table,
-    snapshot: TableSnapshot,
 }
 
 impl StoredTable {
-    pub(crate) fn new(table: &'static Table, snapshot: TableSnapshot) -> Self {
-        Self { table, snapshot }
+    pub(crate) fn new(table: &'static Table) -> Self {
+        Self { table }
     }
 }
 
@@ -47,13 +49,15 @@ impl TableProvider for StoredTable {
     }
 
     async fn scan(&self, state: &dyn Session, projection: Option<&Vec<usize>>, filters: &[Expr], limit: Option<usize>) -> Result<Arc<dyn ExecutionPlan>> {
-        let files: Vec<&DataFile> = self.snapshot.cold.iter().filter(|file| may_match(file, filters)).collect();
-        let hot = MemorySourceConfig::try_new_exec(&[self.snapshot.hot.to_vec()], self.schema(), projection.cloned())?;
+        let snapshot = pinned(state.config())?;
+        let Some(stored) = snapshot.table(self.table.name) else { return internal_err!("the snapshot has no table {}", self.table.name) };
+        let files: Vec<&DataFile> = stored.cold.iter().filter(|file| may_match(file, filters)).collect();
+        let hot = MemorySourceConfig::try_new_exec(&[stored.hot.to_vec()], self.schema(), projection.cloned())?;
         if files.is_empty() {
             return Ok(hot);
         }
         let cold = self.scan_files(state, &files, projection, limit)?;
-        if self.snapshot.hot.is_empty() {
+        if stored.hot.is_empty() {
             return Ok(cold);
         }
         UnionExec::try_new(vec![hot, cold])
@@ -63,13 +67,18 @@ impl TableProvider for StoredTable {
 impl StoredTable {
     fn scan_files(&self, state: &dyn Session, files: &[&DataFile], projection: Option<&Vec<usize>>, limit: Option<usize>) -> Result<Arc<dyn ExecutionPlan>> {
         let options = TableParquetOptions { global: state.config_options().execution.parquet.clone(), ..TableParquetOptions::default() };
-        let source = Arc::new(ParquetSource::new(self.schema()).with_table_parquet_options(options));
+        // Files never change, so their footers, page indexes included, are read once and kept within the cache's bound.
+        let store = ObjectStoreUrl::local_filesystem();
+        let runtime = state.runtime_env();
+        let reader = CachedParquetFileReaderFactory::new(runtime.object_store(&store)?, runtime.cache_manager.get_file_metadata_cache());
+        let source = ParquetSource::new(self.schema()).with_table_parquet_options(options).with_parquet_file_reader_factory(Arc::new(reader));
+        let source = Arc::new(source);
         let groups = state.config().target_partitions().clamp(1, files.len());
         let mut grouped: Vec<Vec<PartitionedFile>> = (0..groups).map(|_| Vec::new()).collect();
         for (index, file) in files.iter().enumerate() {
             grouped[index % groups].push(PartitionedFile::new(file.path.to_string_lossy(), file.bytes));
         }
-        let config = FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), source)
+        let config = FileScanConfigBuilder::new(store, source)
             .with_file_groups(grouped.into_iter().map(FileGroup::new).collect())
             .with_projection_indices(projection.cloned())?
             .with_limit(limit)

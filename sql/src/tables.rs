@@ -1,6 +1,6 @@
 //! What a caller can ask about: every table and view, cut to what the caller may read.
 //!
-//! A table is a plan over its stored form: first the scope and what is not deleted, then ids as text. The scope is a part of the table, so no query,
+//! A table is a plan over its stored form: first the scope, then ids as text. The scope is a part of the table, so no query,
 //! view, join or subquery can get around it.
 
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use datafusion::common::{Result, TableReference, plan_err};
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableType, col};
 use datafusion::physical_plan::ExecutionPlan;
-use weir_dataflow::snapshot::Snapshot;
+use weir_dataflow::reach::Reach;
 use weir_operators::schema::{self, Table};
 
 use crate::deleted::not_deleted;
@@ -26,13 +26,13 @@ pub(crate) const CATALOG: &str = "weir";
 /// The one schema.
 pub(crate) const SCHEMA: &str = "public";
 
-/// The tables of a caller; views are added by planning them over these.
-pub(crate) fn scoped(snapshot: &Snapshot, scope: &Scope) -> Result<BTreeMap<String, Arc<dyn TableProvider>>> {
+/// The tables of a caller without what deletions reach; views are added by planning them over these. They are bound to no
+/// snapshot: the session is.
+pub(crate) fn scoped(scope: &Scope, deletions: &[Arc<Reach>]) -> Result<BTreeMap<String, Arc<dyn TableProvider>>> {
     let mut tables: BTreeMap<String, Arc<dyn TableProvider>> = BTreeMap::new();
     for table in schema::tables() {
-        let Some(stored) = snapshot.table(table.name) else { return plan_err!("the snapshot has no table {}", table.name) };
-        let hidden = snapshot.deletions.iter().filter_map(|reach| not_deleted(table, reach));
-        let plan = plan(table, StoredTable::new(table, stored.clone()), hidden.fold(scope.condition(), Expr::and))?;
+        let hidden = deletions.iter().filter_map(|reach| not_deleted(table, reach));
+        let plan = plan(table, StoredTable::new(table), hidden.fold(scope.condition(), Expr::and))?;
         tables.insert(table.name.to_owned(), Arc::new(PlannedTable::new(plan, TableType::Base, table.sql_schema())?));
     }
     Ok(tables)

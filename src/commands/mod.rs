@@ -6,6 +6,7 @@ pub mod delete;
 pub mod project;
 pub mod query;
 pub mod serve;
+pub mod subscribe;
 pub mod token;
 
 use anyhow::{Context, bail};

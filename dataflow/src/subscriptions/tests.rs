@@ -546,6 +546,7 @@ async fn alerts_are_recorded_in_the_catalog_once() {
         };
         let graph = Graph::start(options, catalog.clone(), journal.clone()).await.unwrap();
         if round == 0 {
+            catalog.create_first_project(1).await.unwrap();
             let Compiled { definition, .. } = Asked::errors(0, "a", HOUR_MS, 1).compiled();
             let Subscription { name, query, options, org_id, projects, created_by, created_ms, .. } = Subscription::clone(&definition);
             id = catalog.create_subscription(NewSubscription { name, query, options, org_id, projects, created_by, created_ms }).await.unwrap().id;

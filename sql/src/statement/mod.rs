@@ -1,10 +1,14 @@
-//! Which statements are answered: those that only read.
+//! Which statements are answered: queries, questions about Weir itself, and the few commands that it takes.
+
+pub(crate) mod show;
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::parser::{DFParserBuilder, Statement};
-use datafusion::sql::sqlparser::ast::{Expr, Statement as Sql, Value, visit_expressions_mut};
+use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
+use datafusion::sql::sqlparser::ast::{Expr, KillType, Statement as Sql, Value, visit_expressions_mut};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
+
+use crate::subscription::{self, Refusal};
 
 /// A statement longer than this is refused before it is parsed.
 pub(crate) const SQL_BYTES_MAX: usize = 256 << 10;
@@ -18,49 +22,80 @@ pub enum StatementError {
     /// No statement, or more than one.
     #[error("send one statement at a time; there are {0} in this text")]
     Count(usize),
-    /// Something other than a query.
-    #[error("weir answers queries only (SELECT, WITH, VALUES, EXPLAIN, SHOW, DESCRIBE); {0} is refused")]
+    /// Something that is not answered.
+    #[error("weir answers queries (SELECT, WITH, VALUES, EXPLAIN, SHOW, DESCRIBE), statements about subscriptions and KILL QUERY; {0} is refused")]
     NotAQuery(String),
+    /// A statement about subscriptions that is wrong.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// Too long.
     #[error("the statement has {0} bytes, and {SQL_BYTES_MAX} is the bound")]
     TooLong(usize),
 }
 
-/// Parses a text into the one query that it is.
+/// A statement that is answered.
+#[derive(Debug)]
+pub(crate) enum Statement {
+    /// What DataFusion plans over the tables.
+    Query(Box<Parsed>),
+    /// A question about Weir itself.
+    Show(show::Show),
+    /// A statement about subscriptions. It acts once, when it is run.
+    Subscription(subscription::Command),
+    /// What has an effect. It acts once, when it is run, never when it is planned or prepared, and returns no rows.
+    Command(Command),
+}
+
+/// What has an effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Command {
+    /// `KILL QUERY number`: stops a query that runs.
+    KillQuery(u64),
+}
+
+/// Parses a text into the one statement that it is.
 pub(crate) fn parse(sql: &str) -> Result<Statement, StatementError> {
     if sql.len() > SQL_BYTES_MAX {
         return Err(StatementError::TooLong(sql.len()));
+    }
+    if let Some(command) = subscription::parse(sql)? {
+        return Ok(Statement::Subscription(command));
     }
     let syntax = |e: datafusion::error::DataFusionError| StatementError::Syntax(e.strip_backtrace());
     let dialect = GenericDialect {};
     let mut statements = DFParserBuilder::new(sql).with_dialect(&dialect).build().map_err(syntax)?.parse_statements().map_err(syntax)?;
     let count = statements.len();
     match statements.pop_front() {
-        Some(mut statement) if count == 1 => {
-            check(&statement, sql)?;
-            number_placeholders(&mut statement);
-            Ok(statement)
-        }
+        Some(statement) if count == 1 => known(statement, sql),
         _ => Err(StatementError::Count(count)),
     }
 }
 
-fn check(statement: &Statement, sql: &str) -> Result<(), StatementError> {
-    let reads = match statement {
-        Statement::Statement(statement) => matches!(
+fn known(mut parsed: Parsed, sql: &str) -> Result<Statement, StatementError> {
+    if let Parsed::Statement(statement) = &parsed {
+        if let Some(show) = show::Show::of(statement)? {
+            return Ok(Statement::Show(show));
+        }
+        if let Sql::Kill { modifier: Some(KillType::Query), id } = statement.as_ref() {
+            return Ok(Statement::Command(Command::KillQuery(*id)));
+        }
+    }
+    if !is_query(&parsed) {
+        return Err(StatementError::NotAQuery(first_words(sql)));
+    }
+    number_placeholders(&mut parsed);
+    Ok(Statement::Query(Box::new(parsed)))
+}
+
+fn is_query(parsed: &Parsed) -> bool {
+    match parsed {
+        Parsed::Statement(statement) => matches!(
             statement.as_ref(),
-            Sql::Query(_)
-                | Sql::Explain { .. }
-                | Sql::ExplainTable { .. }
-                | Sql::ShowTables { .. }
-                | Sql::ShowColumns { .. }
-                | Sql::ShowFunctions { .. }
-                | Sql::ShowVariable { .. }
+            Sql::Query(_) | Sql::Explain { .. } | Sql::ExplainTable { .. } | Sql::ShowTables { .. } | Sql::ShowColumns { .. } | Sql::ShowVariable { .. }
         ),
-        Statement::Explain(explain) => return check(&explain.statement, sql),
+        Parsed::Explain(explain) => is_query(&explain.statement),
         _ => false,
-    };
-    if reads { Ok(()) } else { Err(StatementError::NotAQuery(first_words(sql))) }
+    }
 }
 
 /// What a statement begins with, as a person would name it.
@@ -75,8 +110,8 @@ fn first_words(sql: &str) -> String {
 }
 
 /// JDBC's `?` become `$1`, `$2` … in the order in which they stand.
-fn number_placeholders(statement: &mut Statement) {
-    let Statement::Statement(statement) = statement else { return };
+fn number_placeholders(parsed: &mut Parsed) {
+    let Parsed::Statement(statement) = parsed else { return };
     let mut count = 0;
     let _: ControlFlow<()> = visit_expressions_mut(statement.as_mut(), |expr| {
         if let Expr::Value(value) = expr
@@ -104,7 +139,19 @@ mod tests {
                 (got, want) => panic!("{sql}: {got:?}, not {want:?}"),
             }
         };
-        for sql in ["SELECT 1", "WITH a AS (SELECT 1) SELECT * FROM a", "VALUES (1)", "EXPLAIN SELECT 1", "SHOW TABLES", "DESCRIBE errors", "SELECT 1;"] {
+        for sql in [
+            "SELECT 1",
+            "WITH a AS (SELECT 1) SELECT * FROM a",
+            "VALUES (1)",
+            "EXPLAIN SELECT 1",
+            "SHOW TABLES",
+            "SHOW FUNCTIONS",
+            "SHOW FUNCTIONS LIKE 'p9%'",
+            "show queries",
+            "KILL QUERY 7",
+            "DESCRIBE errors",
+            "SELECT 1;",
+        ] {
             check(sql, Ok(()));
         }
         for (sql, name) in [
@@ -118,6 +165,9 @@ mod tests {
             ("COPY errors TO '/dev/null'", "COPY is refused"),
             ("SET datafusion.execution.batch_size = 1", "SET is refused"),
             ("EXPLAIN DELETE FROM errors", "refused"),
+            ("KILL 7", "KILL is refused"),
+            ("KILL CONNECTION 7", "KILL is refused"),
+            ("SHOW FUNCTIONS WHERE function_type = 'AGGREGATE'", "LIKE"),
             ("SELECT 1; SELECT 2", "there are 2"),
             ("", "there are 0"),
             ("SELEC 1", "SELEC"),
@@ -130,6 +180,9 @@ mod tests {
 
     #[test]
     fn question_marks_are_numbered() {
-        assert!(parse("SELECT * FROM errors WHERE title = ? AND level = ?").unwrap().to_string().contains("title = $1 AND level = $2"));
+        match parse("SELECT * FROM errors WHERE title = ? AND level = ?") {
+            Ok(Statement::Query(query)) => assert!(query.to_string().contains("title = $1 AND level = $2")),
+            other => panic!("{other:?}"),
+        }
     }
 }
