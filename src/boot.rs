@@ -14,16 +14,16 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use weir_catalog::{Catalog, ProjectRow};
-use weir_dataflow::{Graph, GraphOptions, Progress};
+use weir_dataflow::{Graph, GraphOptions, MaintenanceOptions, Progress};
 use weir_ingest::{Doors, Health};
 use weir_journal::Journal;
 use weir_outbound::{Client, Courier, Dispatcher, Patience, Reach};
-use weir_protocol::record::{Content, Record};
 use weir_sql::{Engine, EngineOptions};
 
 use crate::config::Config;
 use crate::data_dir::{DataDir, ServeLock};
 
+mod commands;
 mod sources;
 mod subscriptions;
 
@@ -35,12 +35,10 @@ pub struct Weir {
     dispatcher: Dispatcher,
     stop_doors: watch::Sender<bool>,
     doors: Vec<JoinHandle<anyhow::Result<()>>>,
-    projects_task: JoinHandle<()>,
+    commands_task: JoinHandle<()>,
     _lock: ServeLock,
 }
 
-/// How often the catalog is asked for projects that the command line created.
-const PROJECTS_EVERY: Duration = Duration::from_secs(1);
 /// How long the doors may take to finish what is under way. With the time for draining and for the last commit a stop stays
 /// below ten seconds.
 const DOORS_CLOSE_MAX: Duration = Duration::from_secs(3);
@@ -74,6 +72,13 @@ impl Weir {
             lake: data.lake(),
             commit_age_max: config.commit.max_age.0,
             commit_bytes_max: config.commit.max_bytes.0 as usize,
+            maintenance: MaintenanceOptions {
+                grace: config.lake.grace.0,
+                file_bytes: config.lake.file_bytes.0,
+                memory_bytes: config.lake.max_bytes.0,
+                cpu_percent: config.lake.max_cpu_percent,
+                ..MaintenanceOptions::default()
+            },
         };
         let graph = Graph::start(options, catalog.clone(), journal.clone()).await.context("the graph does not start")?;
         let dispatcher = start_dispatcher(config, &catalog)?;
@@ -105,8 +110,8 @@ impl Weir {
             tokio::spawn(serve_http(http, router, until_stopped(stopped.clone()))),
             tokio::spawn(serve_flight(flight, engine, sources::Tokens(catalog.clone()), until_stopped(stopped))),
         ];
-        let projects_task = tokio::spawn(journal_projects(catalog.clone(), journal.clone(), graph.known_projects()));
-        Ok(Self { catalog, journal, graph, dispatcher, stop_doors, doors, projects_task, _lock: lock })
+        let commands_task = tokio::spawn(commands::journal_all(catalog.clone(), journal.clone(), graph.known_projects()));
+        Ok(Self { catalog, journal, graph, dispatcher, stop_doors, doors, commands_task, _lock: lock })
     }
 
     /// Resolves when the graph has failed for good.
@@ -121,7 +126,7 @@ impl Weir {
 
     /// Stops everything in order: what was accepted is committed, or stays in the journal for the next start.
     pub async fn stop(self) -> anyhow::Result<()> {
-        self.projects_task.abort();
+        self.commands_task.abort();
         self.stop_doors.send_replace(true);
         // All doors share the time: what is under way in one does not lengthen the stop of another.
         let deadline = tokio::time::Instant::now() + DOORS_CLOSE_MAX;
@@ -218,31 +223,4 @@ async fn serve_http(listener: TcpListener, router: weir_ingest::Router, stop: im
 
 async fn serve_flight(listener: TcpListener, engine: Engine, tokens: sources::Tokens, stop: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
     weir_sql::serve(listener, engine, tokens, stop).await.context("serving Flight SQL")
-}
-
-/// Journals each project that the catalog has and the graph does not know yet, whoever created it.
-async fn journal_projects(catalog: Catalog, journal: Journal, known: std::collections::BTreeSet<u64>) {
-    let mut known = known;
-    let mut newest = -1;
-    loop {
-        match catalog.newest_project_id().await {
-            Ok(id) if id != newest => match journal_new(&catalog, &journal, &mut known).await {
-                Ok(()) => newest = id,
-                Err(error) => tracing::warn!(%error, "projects were not journalled; trying again"),
-            },
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "the catalog was not asked for projects; trying again"),
-        }
-        tokio::time::sleep(PROJECTS_EVERY).await;
-    }
-}
-
-async fn journal_new(catalog: &Catalog, journal: &Journal, known: &mut std::collections::BTreeSet<u64>) -> anyhow::Result<()> {
-    for row in catalog.projects().await? {
-        if !known.contains(&row.project.project_id) {
-            journal.append(Record { received_ms: now_ms(), content: Content::Project(row.project.clone()) }).await?;
-            known.insert(row.project.project_id);
-        }
-    }
-    Ok(())
 }

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use weir_protocol::EventId;
+use weir_protocol::deletion::{Target, UserRef};
 
 use crate::commands;
 use crate::config::{Config, Flags};
@@ -38,6 +40,11 @@ enum Command {
     Token {
         #[command(subcommand)]
         action: TokenAction,
+    },
+    /// Delete an event, an issue or what names a user
+    Delete {
+        #[command(subcommand)]
+        target: DeleteTarget,
     },
     /// Ask SQL
     Query(QueryArgs),
@@ -81,6 +88,16 @@ enum ProjectAction {
         #[command(flatten)]
         common: Common,
     },
+    /// Change a project
+    Set {
+        /// Its name
+        name: String,
+        /// How many days its rows are kept, those that are there already too
+        #[arg(long, value_name = "DAYS")]
+        retention_days: u16,
+        #[command(flatten)]
+        common: Common,
+    },
     /// List the projects with their DSNs
     List {
         /// How to write the list
@@ -89,6 +106,47 @@ enum ProjectAction {
         #[command(flatten)]
         common: Common,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum DeleteTarget {
+    /// Events or transactions, with everything that came with them
+    Event {
+        /// Their ids
+        #[arg(required = true, value_name = "EVENT_ID")]
+        ids: Vec<EventId>,
+        #[command(flatten)]
+        from: DeleteFrom,
+    },
+    /// Issues with their events; what arrives later starts new ones
+    Issue {
+        /// Their short ids (SHOP-1A) or ids
+        #[arg(required = true, value_name = "SHORT_ID|GROUP_ID", allow_hyphen_values = true)]
+        ids: Vec<String>,
+        #[command(flatten)]
+        from: DeleteFrom,
+    },
+    /// Every event, span and log that names a user
+    User {
+        /// An id or e-mail address, or id:…, email:…, username:… or ip:…
+        #[arg(required = true, value_name = "USER")]
+        users: Vec<UserRef>,
+        #[command(flatten)]
+        from: DeleteFrom,
+    },
+}
+
+/// Where to delete from, and how fast it must leave the disk.
+#[derive(Debug, Clone, Args)]
+pub struct DeleteFrom {
+    /// The project
+    #[arg(long, value_name = "SLUG")]
+    pub project: String,
+    /// Remove the bytes at once, and do not wait for lake.grace: readers of older snapshots outside weir may fail
+    #[arg(long)]
+    pub now: bool,
+    #[command(flatten)]
+    pub common: Common,
 }
 
 #[derive(Debug, Subcommand)]
@@ -186,10 +244,21 @@ impl Cli {
         match self.command {
             Command::Serve { common, http, flight } => commands::serve::run(common.load_with(http, flight)?).await,
             Command::Project { action: ProjectAction::Create { name, common } } => commands::project::create(&common.load()?, &name).await,
+            Command::Project { action: ProjectAction::Set { name, retention_days, common } } => {
+                commands::project::set_retention(&common.load()?, &name, retention_days).await
+            }
             Command::Project { action: ProjectAction::List { format, common } } => commands::project::list(&common.load()?, format).await,
             Command::Token { action: TokenAction::Create { name, projects, common } } => commands::token::create(&common.load()?, &name, &projects).await,
             Command::Token { action: TokenAction::List { common } } => commands::token::list(&common.load()?).await,
             Command::Token { action: TokenAction::Revoke { name, common } } => commands::token::revoke(&common.load()?, &name).await,
+            Command::Delete { target } => {
+                let (targets, from) = match target {
+                    DeleteTarget::Event { ids, from } => (ids.into_iter().map(Target::Event).collect(), from),
+                    DeleteTarget::Issue { ids, from } => (ids.iter().map(|id| commands::delete::issue(id)).collect(), from),
+                    DeleteTarget::User { users, from } => (users.into_iter().map(Target::User).collect(), from),
+                };
+                commands::delete::run(&from.common.load()?, targets, &from.project, from.now).await
+            }
             Command::Query(args) => commands::query::run(&args).await,
             Command::Subscribe(args) => commands::subscribe::run(&args).await,
             Command::Check { common } => commands::check::run(&common).await,

@@ -37,6 +37,8 @@ pub struct Config {
     pub outbound: OutboundConfig,
     /// Mails.
     pub mail: MailConfig,
+    /// The lake's files after their commit.
+    pub lake: LakeConfig,
 }
 
 /// `journal.*`
@@ -175,6 +177,20 @@ impl From<Networks> for String {
     }
 }
 
+/// `lake.*`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LakeConfig {
+    /// How long replaced files stay for readers of older snapshots.
+    pub grace: Span,
+    /// How large a merged file becomes.
+    pub file_bytes: Bytes,
+    /// Memory of the maintenance.
+    pub max_bytes: Bytes,
+    /// Hundredths of a core that the maintenance may use.
+    pub max_cpu_percent: u32,
+}
+
 /// A span of time, written `500ms`, `60s`, `5m` or `1h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -273,6 +289,7 @@ impl Default for Config {
             },
             outbound: OutboundConfig { allow: Networks(Vec::new()) },
             mail: MailConfig { url: SecretUrl(String::new()), from: String::new() },
+            lake: LakeConfig { grace: Span(Duration::from_secs(3600)), file_bytes: Bytes(128 << 20), max_bytes: Bytes(96 << 20), max_cpu_percent: 50 },
         }
     }
 }
@@ -320,6 +337,12 @@ impl Config {
         if !(1..=64).contains(&self.workers) {
             bail!("workers is {}: use 1 to 64", self.workers);
         }
+        if !(1..=100).contains(&self.lake.max_cpu_percent) {
+            bail!("lake.max_cpu_percent is {}: use 1 to 100", self.lake.max_cpu_percent);
+        }
+        if self.lake.file_bytes.0 < 1 << 20 {
+            bail!("lake.file_bytes is {}: use 1MiB or more", self.lake.file_bytes.0);
+        }
         for (setting, url, known) in [
             ("journal.url", &self.journal.url, "segments in the data directory"),
             ("catalog.url", &self.catalog.url, "SQLite in the data directory"),
@@ -336,7 +359,7 @@ impl Config {
 
 /// The variables that are settings: `WEIR_DATA`, `WEIR_COMMIT__MAX_AGE`. Others that begin alike belong to other programs.
 fn is_setting(key: &figment::value::UncasedStr) -> bool {
-    let sections = ["journal", "catalog", "store", "commit", "query", "outbound", "mail"];
+    let sections = ["journal", "catalog", "store", "commit", "query", "outbound", "mail", "lake"];
     let key = key.as_str().to_ascii_lowercase();
     ["data", "http", "flight", "workers"].contains(&key.as_str())
         || sections.iter().any(|s| key.starts_with(&format!("{s}.")) || key.starts_with(&format!("{s}__")))

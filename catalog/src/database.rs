@@ -77,6 +77,8 @@ impl Catalog {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .pragma("cache_size", "-1024")
+            // What is deleted is overwritten, so that it does not linger in free pages.
+            .pragma("secure_delete", "on")
             .busy_timeout(Duration::from_secs(BUSY_SECONDS));
         let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS_MAX).acquire_timeout(Duration::from_secs(BUSY_SECONDS)).connect_with(options).await?;
         migrations::apply(&pool, path).await?;

@@ -74,6 +74,18 @@ pub enum CatalogError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Another program changed the lake's files meanwhile.
+    #[error("the lake's file {file} was replaced, or rows of it were marked as deleted, by another program: weir leaves it as it is")]
+    Conflict {
+        /// The id of the file.
+        file: i64,
+    },
+    /// A number of days that is none.
+    #[error("{days} is no number of days to keep rows: use 1 to 3650")]
+    InvalidRetention {
+        /// What was given.
+        days: u16,
+    },
     /// The operating system gave no random bytes.
     #[error("no random bytes from the operating system: {0}")]
     Random(String),

@@ -74,11 +74,21 @@ impl Lake {
 }
 
 /// The schema (namespace) of all tables.
-const SCHEMA: &str = "main";
+pub(crate) const SCHEMA: &str = "main";
 
 /// The present moment as DuckLake writes it.
 pub(crate) fn snapshot_time() -> String {
-    chrono::DateTime::<chrono::Utc>::from(std::time::SystemTime::now()).format("%Y-%m-%d %H:%M:%S%.6f+00").to_string()
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    time_text(chrono::DateTime::from_timestamp(now.as_secs() as i64, now.subsec_nanos()).unwrap_or_default())
+}
+
+/// A moment of Unix milliseconds as DuckLake writes it. Such texts compare as their moments do.
+pub(crate) fn snapshot_text(ms: u64) -> String {
+    time_text(chrono::DateTime::from_timestamp_millis(ms as i64).unwrap_or_default())
+}
+
+fn time_text(time: chrono::DateTime<chrono::Utc>) -> String {
+    time.format("%Y-%m-%d %H:%M:%S%.6f+00").to_string()
 }
 
 impl Catalog {

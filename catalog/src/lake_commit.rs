@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use sqlx::{Row, SqliteConnection};
+use weir_protocol::deletion::Deletion;
 
 use crate::database::Catalog;
 use crate::error::CatalogError;
@@ -26,6 +27,16 @@ pub struct Commit {
     pub hashes: Vec<GroupHashRow>,
     /// Changed projects: id and state.
     pub projects: Vec<(u64, String)>,
+    /// Deletions that were asked for, by their place in the journal.
+    pub deletions: Vec<(i64, Deletion)>,
+    /// Deletions that were carried out.
+    pub erased: Vec<i64>,
+    /// Issues that are gone.
+    pub removed_issues: Vec<(u64, i64)>,
+    /// Grouping hashes that lead nowhere any more.
+    pub removed_hashes: Vec<(u64, [u8; 16])>,
+    /// The last number of a short id, by project, where an issue is gone.
+    pub issue_numbers: Vec<(u64, u64)>,
 }
 
 /// A Parquet file to be registered.
@@ -107,6 +118,7 @@ impl Catalog {
             .execute(&mut *transaction)
             .await?;
         }
+        crate::deletions::write(&mut transaction, commit).await?;
         crate::state::write(&mut transaction, commit).await?;
         transaction.commit().await?;
         Ok(Committed { snapshot_id })
@@ -116,15 +128,18 @@ impl Catalog {
 /// Checks that none of the partitions was taken over since this process took it.
 pub(crate) async fn check_fence(connection: &mut SqliteConnection, offsets: &BTreeMap<u16, u64>, generation: i64) -> Result<(), CatalogError> {
     for partition in offsets.keys() {
-        let found: i64 = sqlx::query_scalar("SELECT generation FROM weir_partition_owner WHERE partition_id = $1")
-            .bind(i64::from(*partition))
-            .fetch_one(&mut *connection)
-            .await?;
-        if found != generation {
-            return Err(CatalogError::Fenced { found, mine: generation });
-        }
+        check_generation(connection, *partition, generation).await?;
     }
     Ok(())
+}
+
+/// Fails where another process took the partition over.
+pub(crate) async fn check_generation(connection: &mut SqliteConnection, partition: u16, mine: i64) -> Result<(), CatalogError> {
+    let found: i64 = sqlx::query_scalar("SELECT generation FROM weir_partition_owner WHERE partition_id = $1")
+        .bind(i64::from(partition))
+        .fetch_one(&mut *connection)
+        .await?;
+    if found == mine { Ok(()) } else { Err(CatalogError::Fenced { found, mine }) }
 }
 
 /// The snapshot of the same commit, where it was made already: a disk may fail after a transaction is durable and before its
@@ -177,7 +192,13 @@ async fn insert_snapshot(connection: &mut SqliteConnection, lake: &Lake, commit:
     Ok(snapshot_id)
 }
 
-async fn insert_file(connection: &mut SqliteConnection, table: &TableIds, file: &NewFile, snapshot_id: i64, file_id: i64) -> Result<(), CatalogError> {
+pub(crate) async fn insert_file(
+    connection: &mut SqliteConnection,
+    table: &TableIds,
+    file: &NewFile,
+    snapshot_id: i64,
+    file_id: i64,
+) -> Result<(), CatalogError> {
     let (rows, bytes) = (file.rows as i64, file.bytes as i64);
     let updated = sqlx::query(
         "UPDATE ducklake_table_stats SET record_count = record_count + $2, next_row_id = next_row_id + $2, file_size_bytes = file_size_bytes + $3 WHERE table_id = $1",
@@ -282,7 +303,7 @@ async fn insert_statistics(
 type Bounds = (Option<String>, Option<String>);
 
 /// The bounds that hold for both. They are text, but compare as the column's type.
-fn widened(column_type: &str, old: Bounds, new: Bounds) -> Bounds {
+pub(crate) fn widened(column_type: &str, old: Bounds, new: Bounds) -> Bounds {
     let lesser = |a: String, b: String| if is_less(column_type, &b, &a) { b } else { a };
     let greater = |a: String, b: String| if is_less(column_type, &a, &b) { b } else { a };
     let either = |a: Option<String>, b: Option<String>, pick: &dyn Fn(String, String) -> String| match (a, b) {
@@ -304,12 +325,12 @@ fn is_less(column_type: &str, a: &str, b: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::lake::tests::table;
     use crate::projects::tests::catalog;
 
-    fn file(path: &str, level: (&str, &str)) -> NewFile {
+    pub(crate) fn file(path: &str, level: (&str, &str)) -> NewFile {
         let statistics =
             vec![ColumnStatistics { path: "level".to_owned(), bytes: 10, values: 3, nulls: 1, bounds: Some((level.0.to_owned(), level.1.to_owned())) }];
         NewFile { table: "errors", path: path.to_owned(), rows: 3, bytes: 100, footer_bytes: 40, date: (2026, 11, 23), statistics }
@@ -329,6 +350,7 @@ mod tests {
             issues: vec![issue(state)],
             hashes: vec![GroupHashRow { project_id: 1, hash: [3; 16], group_id: 9 }],
             projects: vec![(1, "{}".to_owned())],
+            ..Commit::default()
         };
         catalog.commit(&lake, &commit(5, vec![file("a", ("error", "info"))], "first")).await.unwrap();
         let second = catalog.commit(&lake, &commit(8, vec![file("b", ("debug", "fatal"))], "second")).await.unwrap();

@@ -8,10 +8,12 @@
 
 mod alerts;
 mod database;
+mod deletions;
 mod error;
 mod keys;
 mod lake;
 mod lake_commit;
+mod lake_maintenance;
 mod migrations;
 mod outbox;
 mod projects;
@@ -23,10 +25,12 @@ mod tokens;
 
 pub use alerts::{AlertCommit, AlertQuery, AlertRow, RestoredAlerts};
 pub use database::Catalog;
+pub use deletions::PendingDeletion;
 pub use error::CatalogError;
 pub use keys::ProjectKey;
 pub use lake::{Lake, LakeColumn, LakeFile, LakeTable};
 pub use lake_commit::{ColumnStatistics, Commit, Committed, NewFile};
+pub use lake_maintenance::{DeletedIdentity, LakeTotals, LiveFile, Replacement, ScheduledFile};
 pub use outbox::{DeliveryOutcome, DeliveryResult, DeliveryRow, DeliveryStatus, OutboxEntry, OutboxMessage};
 pub use projects::ProjectRow;
 pub use secret::SecretKey;

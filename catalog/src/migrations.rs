@@ -10,7 +10,7 @@ use sqlx::SqlitePool;
 use crate::error::CatalogError;
 
 /// The migrations in their order; the format is how many were applied.
-const MIGRATIONS: &[&str] = &[WEIR, DUCKLAKE, SUBSCRIPTIONS];
+const MIGRATIONS: &[&str] = &[WEIR, DUCKLAKE, DELETIONS, SUBSCRIPTIONS];
 
 /// The tables of Weir's own. Times are Unix milliseconds.
 const WEIR: &str = "
@@ -100,6 +100,19 @@ CREATE TABLE ducklake_sort_expression (sort_id BIGINT, table_id BIGINT, sort_key
 -- The files of a table as of now are looked up at every start and by every reader.
 CREATE INDEX weir_lake_live_file ON ducklake_data_file (table_id, end_snapshot);
 CREATE INDEX weir_lake_file_stats ON ducklake_file_column_stats (data_file_id);
+";
+
+/// Deletions, and what must be remembered of what is gone.
+const DELETIONS: &str = "
+-- Asked for by the command line and not yet in the journal; the body is JSON.
+CREATE TABLE weir_deletion_request (id INTEGER PRIMARY KEY, body TEXT NOT NULL, requested_ms INTEGER NOT NULL);
+-- In the journal and not yet carried out; the corrections are a JSON list, once they are known.
+CREATE TABLE weir_deletion (seq INTEGER PRIMARY KEY, body TEXT NOT NULL, corrections TEXT);
+-- What was deleted while a client might still send it again.
+CREATE TABLE weir_deleted_identity (project_id INTEGER NOT NULL, identity BLOB NOT NULL, received_ms INTEGER NOT NULL, PRIMARY KEY (project_id, identity)) WITHOUT ROWID;
+-- The last number of a short id, where the issue that had it may be gone.
+CREATE TABLE weir_issue_number (project_id INTEGER PRIMARY KEY, last_number INTEGER NOT NULL);
+CREATE INDEX weir_lake_partition_value ON ducklake_file_partition_value (data_file_id);
 ";
 
 /// Subscriptions, their alerts, and what is sent of them. What is sealed is base64 of nonce and ciphertext (`secret.rs`).

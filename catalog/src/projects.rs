@@ -20,6 +20,8 @@ pub struct ProjectRow {
 
 /// Days that rows are kept where a project says nothing else (`spec/storage-query.md` section 1: 30 or 90).
 const RETENTION_DAYS: u16 = 90;
+/// The longest that a project can be kept: ten years.
+const RETENTION_DAYS_MAX: u16 = 3650;
 
 /// Whether a text may name a project: it stands in URLs, in SQL and in short ids.
 fn is_slug(name: &str) -> bool {
@@ -100,9 +102,24 @@ impl Catalog {
             .collect()
     }
 
-    /// A number that changes when any process changes projects, keys or tokens; cheap to ask every second.
-    pub async fn newest_project_id(&self) -> Result<i64, CatalogError> {
-        Ok(sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM weir_project").fetch_one(&self.pool).await?)
+    /// Sets how many days the rows of a project are kept.
+    ///
+    /// # Errors
+    /// [`CatalogError::Unknown`] and [`CatalogError::InvalidRetention`].
+    pub async fn set_retention(&self, slug: &str, days: u16) -> Result<(), CatalogError> {
+        if !(1..=RETENTION_DAYS_MAX).contains(&days) {
+            return Err(CatalogError::InvalidRetention { days });
+        }
+        let changed = sqlx::query("UPDATE weir_project SET retention_days = $2 WHERE slug = $1").bind(slug).bind(i64::from(days)).execute(&self.pool).await?;
+        if changed.rows_affected() == 0 {
+            return Err(CatalogError::Unknown { kind: "project", name: slug.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// Two numbers that change when any process creates a project or changes how long one is kept; cheap to ask every second.
+    pub async fn projects_version(&self) -> Result<(i64, i64), CatalogError> {
+        Ok(sqlx::query_as("SELECT coalesce(max(id), 0), coalesce(sum(id * retention_days), 0) FROM weir_project").fetch_one(&self.pool).await?)
     }
 }
 
@@ -133,6 +150,19 @@ pub(crate) mod tests {
         assert!(!catalog.create_first_project(6).await.unwrap());
         let projects = catalog.projects().await.unwrap();
         assert_eq!(projects.iter().map(|p| (p.project.project_id, p.project.slug.as_str())).collect::<Vec<_>>(), [(1, "default")]);
+    }
+
+    #[tokio::test]
+    async fn retention_is_set_by_project() {
+        let (_dir, catalog) = catalog().await;
+        catalog.create_first_project(5).await.unwrap();
+        let before = catalog.projects_version().await.unwrap();
+        catalog.set_retention("default", 30).await.unwrap();
+        assert_ne!(catalog.projects_version().await.unwrap(), before);
+        assert_eq!(catalog.projects().await.unwrap()[0].project.retention_days, 30);
+        assert!(matches!(catalog.set_retention("default", 0).await, Err(CatalogError::InvalidRetention { days: 0 })));
+        assert!(matches!(catalog.set_retention("default", 4000).await, Err(CatalogError::InvalidRetention { .. })));
+        assert!(matches!(catalog.set_retention("shop", 30).await, Err(CatalogError::Unknown { .. })));
     }
 
     #[tokio::test]

@@ -6,8 +6,10 @@ use sqlx::{Row, SqliteConnection};
 use weir_protocol::ids::ProjectId;
 
 use crate::database::Catalog;
+use crate::deletions::PendingDeletion;
 use crate::error::CatalogError;
 use crate::lake_commit::Commit;
+use crate::lake_maintenance::DeletedIdentity;
 
 /// An issue's state as the graph wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +46,12 @@ pub struct Restored {
     pub hashes: Vec<GroupHashRow>,
     /// The projects: JSON that the graph reads and writes.
     pub projects: Vec<String>,
+    /// Deletions that were not carried out yet.
+    pub deletions: Vec<PendingDeletion>,
+    /// What was deleted and might still be sent again.
+    pub identities: Vec<DeletedIdentity>,
+    /// The last number of a short id by project, where the issue that had it may be gone.
+    pub issue_numbers: Vec<(ProjectId, u64)>,
 }
 
 impl Catalog {
@@ -70,6 +78,11 @@ impl Catalog {
             });
         }
         restored.projects = sqlx::query_scalar("SELECT state FROM weir_project_state ORDER BY project_id").fetch_all(&self.pool).await?;
+        restored.deletions = self.pending_deletions().await?;
+        restored.identities = self.deleted_identities().await?;
+        for row in sqlx::query("SELECT project_id, last_number FROM weir_issue_number").fetch_all(&self.pool).await? {
+            restored.issue_numbers.push((row.try_get::<i64, _>("project_id")? as ProjectId, row.try_get::<i64, _>("last_number")? as u64));
+        }
         Ok(restored)
     }
 }

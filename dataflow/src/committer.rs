@@ -131,12 +131,12 @@ impl Committer {
             offsets: epoch.offsets.clone(),
             files,
             issues: issue_states(&epoch.changed)?,
-            hashes: epoch
-                .changed
-                .hashes
-                .iter()
-                .map(|((project_id, hash), group_id)| GroupHashRow { project_id: *project_id, hash: *hash, group_id: *group_id })
-                .collect(),
+            hashes: present(&epoch.changed.hashes, |(project_id, hash), group_id| GroupHashRow { project_id: *project_id, hash: *hash, group_id: *group_id }),
+            removed_issues: absent(&epoch.changed.issues).map(|(project_id, group_id)| (*project_id as u64, *group_id)).collect(),
+            removed_hashes: absent(&epoch.changed.hashes).copied().collect(),
+            issue_numbers: epoch.changed.issue_numbers.iter().map(|(project_id, number)| (*project_id, *number)).collect(),
+            deletions: epoch.changed.deletions.iter().map(|(seq, deletion)| (*seq, deletion.clone())).collect(),
+            erased: epoch.changed.erased.clone(),
             projects: epoch.changed.projects.iter().map(|(id, row)| Ok((*id, serde_json::to_string(row)?))).collect::<Result<_, serde_json::Error>>()?,
         };
         self.runtime.block_on(self.catalog.commit(&self.lake, &commit))?;
@@ -158,8 +158,18 @@ impl Committer {
 }
 
 fn issue_states(changed: &Changed) -> Result<Vec<IssueStateRow>, serde_json::Error> {
-    let row = |(key, state): (&(i64, i64), _)| Ok(IssueStateRow { project_id: key.0 as u64, group_id: key.1, state: serde_json::to_string(state)? });
-    changed.issues.iter().map(row).collect()
+    let row = |key: &(i64, i64), state: &_| Ok(IssueStateRow { project_id: key.0 as u64, group_id: key.1, state: serde_json::to_string(state)? });
+    present(&changed.issues, row).into_iter().collect()
+}
+
+/// What is made of the entries that have a value.
+fn present<K, V, T>(changed: &BTreeMap<K, Option<V>>, make: impl Fn(&K, &V) -> T) -> Vec<T> {
+    changed.iter().filter_map(|(key, value)| value.as_ref().map(|value| make(key, value))).collect()
+}
+
+/// The keys of those that have none: what they stood for is gone.
+fn absent<K, V>(changed: &BTreeMap<K, Option<V>>) -> impl Iterator<Item = &K> {
+    changed.iter().filter(|(_, value)| value.is_none()).map(|(key, _)| key)
 }
 
 /// The rows in the table's order.

@@ -53,6 +53,16 @@ impl<R: TableRow + Clone> Current<R> {
         }
     }
 
+    /// Removes the row of a key.
+    pub(crate) fn remove(&mut self, key: &Key) {
+        let at = index(key, self.buckets.len());
+        let bucket = &mut self.buckets[at];
+        if bucket.rows.remove(key).is_some() {
+            bucket.batch = None;
+            self.rows -= 1;
+        }
+    }
+
     fn grow(&mut self) {
         let doubled = self.buckets.len() * 2;
         let old = std::mem::replace(&mut self.buckets, (0..doubled).map(|_| Bucket::default()).collect());

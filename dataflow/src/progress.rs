@@ -23,6 +23,7 @@ pub struct Progress {
     failure: Mutex<Option<String>>,
     trouble: Mutex<BTreeMap<&'static str, String>>,
     damages: AtomicU64,
+    maintenance: Mutex<MaintenanceReport>,
 }
 
 /// The same at one moment.
@@ -44,6 +45,27 @@ pub struct ProgressReport {
     pub trouble: Option<String>,
     /// What ended the graph.
     pub failure: Option<String>,
+    /// How the lake is maintained.
+    pub maintenance: MaintenanceReport,
+}
+
+/// The maintenance of the lake as of its last pass.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct MaintenanceReport {
+    /// Files of the newest snapshot.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Files that were replaced and are not yet removed.
+    pub replaced_files: u64,
+    /// Files that wait to be merged.
+    pub backlog_files: u64,
+    /// Deletions that are committed and not yet carried out.
+    pub pending_deletions: u64,
+    /// Passes since the start.
+    pub passes: u64,
+    /// What failed last, and is tried again.
+    pub trouble: Option<String>,
 }
 
 impl Progress {
@@ -123,6 +145,11 @@ impl Progress {
         (!trouble.is_empty()).then(|| trouble.values().cloned().collect::<Vec<_>>().join("; "))
     }
 
+    /// A pass of the maintenance ended.
+    pub(crate) fn maintained(&self, report: MaintenanceReport) {
+        *self.maintenance.lock().unwrap_or_else(PoisonError::into_inner) = report;
+    }
+
     /// Something failed for good: the process must end.
     pub(crate) fn fail(&self, text: String) {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
@@ -143,6 +170,7 @@ impl Progress {
             damages: self.damages.load(SeqCst),
             trouble: self.troubles(),
             failure: self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            maintenance: self.maintenance.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 }

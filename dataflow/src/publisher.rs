@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::mem;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
@@ -12,15 +13,17 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use weir_journal::{Damage, Journal};
 use weir_operators::Time;
-use weir_operators::issues::IssueState;
+use weir_operators::issues::{IssueState, RemovedIssue};
 use weir_operators::output::Output;
 use weir_operators::rows::{IssueRow, ProjectRow};
 use weir_operators::schema::{self, TableKind};
+use weir_protocol::deletion::Deletion;
 
 use crate::committer::{Epoch, EpochCommitted};
 use crate::current::{Current, Key};
 use crate::hot::Hot;
 use crate::progress::Progress;
+use crate::reach::Reach;
 use crate::snapshot::{DataFile, Snapshot, Snapshots, TableSnapshot};
 use crate::telemetry;
 use crate::ticker::now_ms;
@@ -35,6 +38,10 @@ pub(crate) enum Message {
     Committed(EpochCommitted),
     /// The committer gave up; what is not committed stays in the journal.
     Uncommitted,
+    /// Files of a table took the place of others.
+    Replaced { table: &'static str, old: Vec<PathBuf>, new: Vec<DataFile> },
+    /// More is known of what a deletion reaches.
+    Reaches(Reach),
 }
 
 /// When to commit.
@@ -57,6 +64,8 @@ pub(crate) struct Publisher {
     pub(crate) progress: Arc<Progress>,
     pub(crate) policy: CommitPolicy,
     pub(crate) tables: Tables,
+    /// Told of each commit.
+    pub(crate) maintenance: SyncSender<()>,
 }
 
 /// The tables in memory and what a commit has to take along.
@@ -67,6 +76,8 @@ pub(crate) struct Tables {
     pub(crate) cold: BTreeMap<&'static str, Arc<[DataFile]>>,
     pub(crate) issues: Current<IssueRow>,
     pub(crate) projects: Current<ProjectRow>,
+    /// Deletions that are not carried out yet, by their place in the journal.
+    pub(crate) deletions: BTreeMap<i64, Arc<Reach>>,
     pub(crate) changed: Changed,
     /// The offset after the last record in the tables, by partition.
     pub(crate) upper: BTreeMap<u16, u64>,
@@ -75,9 +86,21 @@ pub(crate) struct Tables {
 /// State rows that changed since the last commit.
 #[derive(Default)]
 pub(crate) struct Changed {
-    pub(crate) issues: BTreeMap<Key, IssueState>,
-    pub(crate) hashes: BTreeMap<(u64, [u8; 16]), i64>,
+    /// Nothing for an issue that is gone.
+    pub(crate) issues: BTreeMap<Key, Option<IssueState>>,
+    /// Nothing for a hash that leads nowhere any more.
+    pub(crate) hashes: BTreeMap<(u64, [u8; 16]), Option<i64>>,
     pub(crate) projects: BTreeMap<u64, ProjectRow>,
+    pub(crate) issue_numbers: BTreeMap<u64, u64>,
+    pub(crate) deletions: BTreeMap<i64, Deletion>,
+    pub(crate) erased: Vec<i64>,
+}
+
+impl Changed {
+    /// Whether something has to leave the disk that a commit lets go.
+    fn is_urgent(&self) -> bool {
+        !self.deletions.is_empty() || !self.erased.is_empty()
+    }
 }
 
 impl Tables {
@@ -90,16 +113,36 @@ impl Tables {
         for state in output.issues {
             let key = (state.row.common.project_id, state.row.group_id);
             self.issues.upsert(key, state.row.clone());
-            self.changed.issues.insert(key, state);
+            self.changed.issues.insert(key, Some(state));
         }
         for (project_id, hash, group_id) in output.hashes {
-            self.changed.hashes.insert((project_id, hash), group_id);
+            self.changed.hashes.insert((project_id, hash), Some(group_id));
         }
+        self.apply_deletions(&output.removed_issues, output.removed_hashes, output.deletions, output.erased);
         for project in output.projects {
             self.projects.upsert((project.common.project_id, 0), project.clone());
             self.changed.projects.insert(project.common.project_id as u64, project);
         }
         Ok(())
+    }
+
+    fn apply_deletions(&mut self, issues: &[RemovedIssue], hashes: Vec<(u64, [u8; 16])>, deletions: Vec<(i64, Deletion)>, erased: Vec<i64>) {
+        for removed in issues {
+            let key = (removed.project_id as i64, removed.group_id);
+            self.issues.remove(&key);
+            self.changed.issues.insert(key, None);
+            self.changed.issue_numbers.insert(removed.project_id, removed.last_number);
+        }
+        self.changed.hashes.extend(hashes.into_iter().map(|key| (key, None)));
+        for (seq, deletion) in deletions {
+            self.deletions.insert(seq, Arc::new(Reach::new(seq, &deletion)));
+            self.changed.deletions.insert(seq, deletion);
+        }
+        for seq in erased {
+            self.deletions.remove(&seq);
+            self.changed.deletions.remove(&seq);
+            self.changed.erased.push(seq);
+        }
     }
 
     pub(crate) fn snapshot(&mut self, tick_ms: Time) -> Snapshot {
@@ -119,7 +162,7 @@ impl Tables {
             let cold = self.cold.get(table.name).cloned().unwrap_or_default();
             tables.insert(table.name, TableSnapshot { hot, cold });
         }
-        Snapshot { tick_ms, tables }
+        Snapshot { tick_ms, tables, deletions: self.deletions.values().cloned().collect() }
     }
 
     fn hot_bytes(&self) -> usize {
@@ -144,6 +187,16 @@ impl Tables {
             let cold = self.cold.entry(table).or_default();
             *cold = cold.iter().cloned().chain([file]).collect();
         }
+    }
+}
+
+impl Tables {
+    /// Puts files in the place of others; returns the list that had the others.
+    fn replace(&mut self, table: &'static str, old: &[PathBuf], new: Vec<DataFile>) -> Option<Arc<[DataFile]>> {
+        let cold = self.cold.get_mut(table)?;
+        let kept = cold.iter().filter(|file| !old.contains(&file.path)).cloned();
+        let replaced = kept.chain(new).collect();
+        Some(mem::replace(cold, replaced))
     }
 }
 
@@ -192,7 +245,10 @@ impl Publisher {
     }
 
     fn must_commit(&self, ticks: &Ticks, ended: bool) -> bool {
-        let due = ticks.dirty_since.is_some_and(|since| since.elapsed() >= self.policy.age_max) || self.tables.hot_bytes() >= self.policy.bytes_max || ended;
+        let due = self.tables.changed.is_urgent()
+            || ticks.dirty_since.is_some_and(|since| since.elapsed() >= self.policy.age_max)
+            || self.tables.hot_bytes() >= self.policy.bytes_max
+            || ended;
         !ticks.committing && !ticks.gave_up && due && self.tables.is_dirty(&ticks.committed)
     }
 
@@ -219,6 +275,21 @@ impl Publisher {
                 }
                 self.progress.committed(offset, now_ms());
                 ticks.committed = done.offsets;
+                // One that waits already stands for this commit, too.
+                let _ = self.maintenance.try_send(());
+            }
+            Message::Replaced { table, old, new } => {
+                if let Some(before) = self.tables.replace(table, &old, new) {
+                    self.snapshots.publish(self.tables.snapshot(ticks.last_tick));
+                    self.snapshots.retire(&before);
+                }
+            }
+            Message::Reaches(reach) => {
+                // It may have been carried out since, by another process before this one.
+                if let Some(known) = self.tables.deletions.get_mut(&reach.seq) {
+                    *known = Arc::new(reach);
+                    self.snapshots.publish(self.tables.snapshot(ticks.last_tick));
+                }
             }
             Message::Uncommitted => {
                 ticks.committing = false;

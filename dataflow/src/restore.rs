@@ -1,6 +1,5 @@
 //! A start: the state of the last commit, and the identities of what was received within the duplicate window.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::PathBuf;
 
@@ -77,9 +76,4 @@ fn columns<'a>(batch: &'a RecordBatch, id: &str) -> Option<Columns<'a>> {
         batch.column_by_name("received")?.as_primitive_opt()?,
         batch.column_by_name(id)?.as_fixed_size_binary_opt()?,
     ))
-}
-
-/// The paths of all committed files.
-pub(crate) fn named<'a>(files: impl IntoIterator<Item = &'a DataFile>) -> BTreeSet<PathBuf> {
-    files.into_iter().map(|file| file.path.clone()).collect()
 }

@@ -1,10 +1,10 @@
 //! The graph's threads: started from the last commit, stopped with a last one.
 //!
-//! One ticker, N timely workers, one publisher, one committer. They meet in channels: ticks go from the ticker to the
+//! One ticker, N timely workers, one publisher, one committer, one maintenance. They meet in channels: ticks go from the ticker to the
 //! workers, what the workers made of them goes to the publisher, epochs go from the publisher to the committer and back.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -18,16 +18,18 @@ use timely::scheduling::SyncActivator;
 use tokio::runtime::Handle;
 use weir_catalog::{Catalog, CatalogError, Lake, Restored, RestoredAlerts};
 use weir_journal::Journal;
-use weir_operators::deduplicate::Recent;
+use weir_operators::deduplicate::{Identity, Recent};
 use weir_operators::issues::{IssueState, Issues};
 use weir_operators::output::{Advance, route};
 use weir_operators::rows::ProjectRow;
 
 use crate::committer::Committer;
 use crate::lake::{self, UnexpectedColumn};
+use crate::maintenance::{Maintenance, MaintenanceOptions, Tools};
 use crate::pipeline;
 use crate::progress::Progress;
 use crate::publisher::{CommitPolicy, Message, Publisher, Tables};
+use crate::reach::Reach;
 use crate::restore::{self, SeenError};
 use crate::snapshot::{DataFile, Snapshots};
 use crate::source::TickInput;
@@ -51,6 +53,8 @@ pub struct GraphOptions {
     pub commit_age_max: Duration,
     /// How many bytes of rows may wait for a commit.
     pub commit_bytes_max: usize,
+    /// How the lake is maintained.
+    pub maintenance: MaintenanceOptions,
 }
 
 /// Why the graph did not start, or ended.
@@ -100,7 +104,7 @@ pub enum GraphError {
 pub struct Graph {
     snapshots: Snapshots,
     progress: Arc<Progress>,
-    known_projects: BTreeSet<u64>,
+    known_projects: BTreeMap<u64, u16>,
     subscriptions: Subscriptions,
     threads: Vec<JoinHandle<()>>,
     workers: Option<WorkerGuards<()>>,
@@ -139,8 +143,11 @@ impl Graph {
         let cold = cold_files(&catalog, &lake, &tables_root).await?;
         let (worker_states, inputs) = worker_states(&options, &restored, &cold)?;
         let tables = restored_tables(&restored, cold)?;
-        let known_projects = restored.projects.iter().map(|state| Ok(serde_json::from_str::<ProjectRow>(state)?.common.project_id as u64));
-        let known_projects = known_projects.collect::<Result<BTreeSet<u64>, serde_json::Error>>()?;
+        let known = |state: &String| {
+            let common = serde_json::from_str::<ProjectRow>(state)?.common;
+            Ok((common.project_id as u64, common.retention_days as u16))
+        };
+        let known_projects = restored.projects.iter().map(known).collect::<Result<BTreeMap<u64, u16>, serde_json::Error>>()?;
         let restored_alerts = alerts.restore_alerts().await?;
         let parts = Parts {
             options,
@@ -167,8 +174,8 @@ impl Graph {
         Arc::clone(&self.progress)
     }
 
-    /// The projects that the graph knew when it started.
-    pub fn known_projects(&self) -> BTreeSet<u64> {
+    /// The projects that the graph knew when it started, with the days that their rows are kept.
+    pub fn known_projects(&self) -> BTreeMap<u64, u16> {
         self.known_projects.clone()
     }
 
@@ -196,11 +203,19 @@ impl Graph {
     }
 }
 
+impl Drop for Graph {
+    /// Without a stop nothing more is waited for; the threads end all the same.
+    fn drop(&mut self) {
+        self.progress.stop();
+    }
+}
+
 type Cold = BTreeMap<&'static str, Arc<[DataFile]>>;
 
 async fn cold_files(catalog: &Catalog, lake: &Lake, tables_root: &std::path::Path) -> Result<Cold, GraphError> {
     let files = lake::data_files(catalog.lake_files(lake, &["received", "project_id"]).await?);
-    let named = restore::named(files.iter().map(|(_, file)| file));
+    // Replaced files are kept for readers of older snapshots; the maintenance removes them in time.
+    let named = catalog.named_files().await?;
     let removed = lake::remove_unnamed(tables_root, &named).map_err(|source| GraphError::Folder { path: tables_root.to_owned(), source })?;
     if removed > 0 {
         tracing::info!(removed, "removed files that no commit names");
@@ -227,12 +242,21 @@ fn worker_states(options: &GraphOptions, restored: &Restored, cold: &Cold) -> Re
         for item in seen.iter().filter(|item| mine(item.project_id)) {
             recent.remember(item.identity, item.received_ms);
         }
+        for deleted in restored.identities.iter().filter(|deleted| mine(deleted.project_id)) {
+            recent.remember(Identity::from_bytes(deleted.identity), deleted.received_ms);
+        }
         let mut issues = Issues::default();
         for row in restored.issues.iter().filter(|row| mine(row.project_id)) {
             issues.restore_issue(serde_json::from_str::<IssueState>(&row.state)?);
         }
         for row in restored.hashes.iter().filter(|row| mine(row.project_id)) {
             issues.restore_hash(row.project_id, row.hash, row.group_id);
+        }
+        for (project_id, number) in restored.issue_numbers.iter().filter(|(project_id, _)| mine(*project_id)) {
+            issues.restore_number(*project_id, *number);
+        }
+        for pending in restored.deletions.iter().filter(|pending| mine(pending.deletion.project_id())) {
+            issues.restore_deletion(pending.seq);
         }
         states.push(WorkerState { ticks, recent, issues, projects: projects.clone() });
         inputs.push(sender);
@@ -246,6 +270,9 @@ fn restored_tables(restored: &Restored, cold: Cold) -> Result<Tables, GraphError
     for row in &restored.issues {
         let state: IssueState = serde_json::from_str(&row.state)?;
         tables.issues.upsert((state.row.common.project_id, state.row.group_id), state.row);
+    }
+    for pending in &restored.deletions {
+        tables.deletions.insert(pending.seq, Arc::new(Reach::new(pending.seq, &pending.deletion)));
     }
     for state in &restored.projects {
         let row: ProjectRow = serde_json::from_str(state)?;
@@ -273,7 +300,7 @@ impl Parts {
         mut tables: Tables,
         states: Vec<WorkerState>,
         inputs: Vec<SyncSender<TickInput>>,
-        known_projects: BTreeSet<u64>,
+        known_projects: BTreeMap<u64, u16>,
     ) -> Result<Graph, GraphError> {
         let progress = Arc::new(Progress::default());
         progress.published(self.last_tick, self.start);
@@ -311,6 +338,19 @@ impl Parts {
             state: subscriptions::coordinator::State::new(count, self.restored_alerts, self.last_tick, tables.upper.clone(), self.journal.end()),
         };
         let recorder = Recorder { outgoing, store: self.alerts, generation: self.generation, progress: Arc::clone(&progress), runtime: Handle::current() };
+        let maintenance = Maintenance::new(Tools {
+            options: self.options.maintenance,
+            catalog: self.catalog.clone(),
+            journal: self.journal.clone(),
+            lake: self.lake.clone(),
+            tables_root: self.tables_root.clone(),
+            generation: self.generation,
+            snapshots: snapshots.clone(),
+            publisher: publisher.clone(),
+            progress: Arc::clone(&progress),
+            runtime: Handle::current(),
+        });
+        let (committed, commits) = sync_channel(1);
         let committer = Committer {
             epochs: waiting,
             publisher,
@@ -322,7 +362,16 @@ impl Parts {
             runtime: Handle::current(),
         };
         let policy = CommitPolicy { age_max: self.options.commit_age_max, bytes_max: self.options.commit_bytes_max };
-        let publisher = Publisher { messages, epochs, snapshots: snapshots.clone(), journal: self.journal, progress: Arc::clone(&progress), policy, tables };
+        let publisher = Publisher {
+            messages,
+            epochs,
+            snapshots: snapshots.clone(),
+            journal: self.journal,
+            progress: Arc::clone(&progress),
+            policy,
+            tables,
+            maintenance: committed,
+        };
         let threads = vec![
             thread("weir-ticker", &progress, move || ticker.run().map_err(|e| format!("the journal cannot be read: {e}")))?,
             thread("weir-publisher", &progress, move || publisher.run(count).map_err(|e| format!("publishing rows: {e}")))?,
@@ -336,6 +385,10 @@ impl Parts {
             })?,
             thread("weir-recorder", &progress, move || {
                 recorder.run();
+                Ok(())
+            })?,
+            thread("weir-maintenance", &progress, move || {
+                maintenance.run(&commits);
                 Ok(())
             })?,
         ];

@@ -1,12 +1,14 @@
 //! What queries read: every table as it stands at one tick.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use arrow::array::RecordBatch;
 use tokio::sync::watch;
+
+use crate::reach::Reach;
 
 /// All tables at one tick. Immutable; a query holds one for as long as it runs.
 #[derive(Debug, Clone, Default)]
@@ -15,6 +17,8 @@ pub struct Snapshot {
     pub tick_ms: u64,
     /// The tables by name; every table of [`weir_operators::schema`] is there.
     pub tables: BTreeMap<&'static str, TableSnapshot>,
+    /// Deletions that are not carried out yet: no reader shows what they reach.
+    pub deletions: Arc<[Arc<Reach>]>,
 }
 
 /// One table at one tick: the rows since the last commit, and the files before it. No row is in both.
@@ -53,18 +57,37 @@ impl Snapshot {
 pub struct Snapshots {
     latest: Arc<ArcSwap<Snapshot>>,
     published: Arc<watch::Sender<u64>>,
+    /// Lists of files that were replaced, which a query may still hold.
+    retired: Arc<Mutex<Vec<Weak<[DataFile]>>>>,
 }
 
 impl Snapshots {
     /// Begins with one snapshot.
     pub fn new(first: Snapshot) -> Self {
         let (published, _) = watch::channel(first.tick_ms);
-        Self { latest: Arc::new(ArcSwap::from_pointee(first)), published: Arc::new(published) }
+        Self { latest: Arc::new(ArcSwap::from_pointee(first)), published: Arc::new(published), retired: Arc::default() }
     }
 
     /// The newest snapshot.
     pub fn latest(&self) -> Arc<Snapshot> {
         self.latest.load_full()
+    }
+
+    /// Remembers a list of files that newer snapshots do not have, for as long as a query holds it.
+    pub(crate) fn retire(&self, files: &Arc<[DataFile]>) {
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.retain(|list| list.strong_count() > 0);
+        retired.push(Arc::downgrade(files));
+    }
+
+    /// The files that the newest snapshot names, and those that some query still holds.
+    pub(crate) fn files_in_use(&self) -> BTreeSet<PathBuf> {
+        let retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        let held: Vec<Arc<[DataFile]>> = retired.iter().filter_map(Weak::upgrade).collect();
+        drop(retired);
+        let latest = self.latest();
+        let shown = latest.tables.values().flat_map(|table| table.cold.iter());
+        held.iter().flat_map(|files| files.iter()).chain(shown).map(|file| file.path.clone()).collect()
     }
 
     /// Makes a snapshot the newest.

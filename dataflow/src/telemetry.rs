@@ -26,8 +26,6 @@ pub const TEMPLATES: &str = "subscription_templates";
 pub const SUBSCRIPTIONS: &str = "subscriptions";
 /// Subscriptions that have failed, a gauge.
 pub const SUBSCRIPTIONS_FAILED: &str = "subscriptions_failed";
-/// Rows of all answers, a gauge.
-pub const SUBSCRIPTION_ROWS: &str = "subscription_rows";
 /// Groups that the templates hold, a gauge.
 pub const SUBSCRIPTION_GROUPS: &str = "subscription_groups";
 /// Bytes of state that the templates hold, about, a gauge.
@@ -46,9 +44,35 @@ pub const HYDRATION_ROWS: &str = "subscription_hydration_rows_total";
 pub const LATE_ROWS: &str = "subscription_late_rows_total";
 /// Transitions of alerts, by kind.
 pub const TRANSITIONS: &str = "alert_transitions_total";
+/// Milliseconds from the tick at which an alert was due to its being durable in the outbox, a histogram.
+pub const ALERT_DELAY_MS: &str = "alert_delay_milliseconds";
 /// Records of alerts made.
 pub const ALERT_RECORDS: &str = "alert_records_total";
 /// Records of alerts that failed and were tried again.
 pub const ALERT_RECORD_FAILURES: &str = "alert_record_failures_total";
 /// Seconds that a record of alerts took, a histogram.
 pub const ALERT_RECORD_SECONDS: &str = "alert_record_seconds";
+/// Files of the lake's newest snapshot, a gauge.
+pub const LAKE_FILES: &str = "lake_files";
+/// Their bytes, a gauge.
+pub const LAKE_BYTES: &str = "lake_bytes";
+/// Files that were replaced and are not yet removed from the disk, a gauge.
+pub const LAKE_REPLACED_FILES: &str = "lake_replaced_files";
+/// Merges of files, by table.
+pub const MERGES: &str = "maintenance_merges_total";
+/// Files that were merged.
+pub const MERGED_FILES: &str = "maintenance_merged_files_total";
+/// Bytes that merges wrote.
+pub const MERGED_BYTES: &str = "maintenance_merged_bytes_total";
+/// Rows that left the tables, by reason: `retention` or `deleted`.
+pub const DELETED_ROWS: &str = "maintenance_deleted_rows_total";
+/// Replaced files that were removed from the disk.
+pub const REMOVED_FILES: &str = "maintenance_removed_files_total";
+/// Files that wait to be merged, a gauge.
+pub const MAINTENANCE_BACKLOG_FILES: &str = "maintenance_backlog_files";
+/// Deletions that are committed and not yet carried out, a gauge.
+pub const PENDING_DELETIONS: &str = "maintenance_pending_deletions";
+/// Passes of the maintenance that failed and were tried again.
+pub const MAINTENANCE_FAILURES: &str = "maintenance_failures_total";
+/// Seconds that a pass took, rests included, a histogram.
+pub const MAINTENANCE_SECONDS: &str = "maintenance_seconds";

@@ -14,14 +14,14 @@ use weir_protocol::envelope::Envelope;
 use weir_protocol::record::{Body, Content, Intake, Project, Record};
 
 use crate::snapshot::Snapshot;
-use crate::{Graph, GraphOptions};
+use crate::{Graph, GraphOptions, MaintenanceOptions};
 
-fn project(project_id: u64) -> Project {
+pub(crate) fn project(project_id: u64) -> Project {
     Project { org_id: 1, project_id, slug: format!("p{project_id}"), retention_days: 90 }
 }
 
 /// What SDKs sent, to three projects, each envelope twice: the second time it is a duplicate.
-fn records() -> Vec<Record> {
+pub(crate) fn records() -> Vec<Record> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/corpus/envelopes");
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "envelope")).collect();
     files.sort();
@@ -51,7 +51,7 @@ fn rows_of(batch: &RecordBatch) -> Vec<String> {
 }
 
 /// All rows of all tables, in no order.
-fn all_rows(snapshot: &Snapshot) -> BTreeMap<&'static str, Vec<String>> {
+pub(crate) fn all_rows(snapshot: &Snapshot) -> BTreeMap<&'static str, Vec<String>> {
     let mut tables = BTreeMap::new();
     for (name, table) in &snapshot.tables {
         let mut rows: Vec<String> = table.hot.iter().flat_map(rows_of).collect();
@@ -77,7 +77,13 @@ async fn run(workers: &[usize], commit_age_max: Duration) -> BTreeMap<&'static s
     for (part, workers) in records.chunks(share).zip(workers) {
         let catalog = Catalog::open(&dir.path().join("catalog.sqlite")).await.unwrap();
         let (journal, _) = Journal::open(Options::new(dir.path().join("journal"))).unwrap();
-        let options = GraphOptions { workers: *workers, lake: dir.path().join("lake"), commit_age_max, commit_bytes_max: 64 << 20 };
+        let options = GraphOptions {
+            workers: *workers,
+            lake: dir.path().join("lake"),
+            commit_age_max,
+            commit_bytes_max: 64 << 20,
+            maintenance: MaintenanceOptions::default(),
+        };
         let graph = Graph::start(options, catalog.clone(), journal.clone()).await.unwrap();
         for record in part {
             journal.append(record.clone()).await.unwrap();

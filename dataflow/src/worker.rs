@@ -91,6 +91,7 @@ impl WorkerLoop {
     /// Gives the templates the ticks that the graph completed in the last step.
     fn feed(&mut self) {
         let (ticks, ended) = self.feed.borrow_mut().take_complete();
+        self.news.deleted |= self.feed.borrow_mut().take_deleted();
         self.news.ended = ended && !mem::replace(&mut self.graph_ended, ended);
         for (number, running) in &mut self.templates {
             let mut newest = None;

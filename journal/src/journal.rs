@@ -1,5 +1,6 @@
 //! The handle to the journal.
 
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -122,6 +123,12 @@ impl Journal {
         // The lock orders this after a reader's look and before its sleep, or after both: no call is missed.
         drop(self.0.shared.log());
         self.0.shared.readable.notify_all();
+    }
+
+    /// Makes the next record begin a segment, so that everything before it can be dropped from the disk as soon as it is
+    /// committed.
+    pub fn begin_segment(&self) {
+        self.0.shared.begin_segment.store(true, SeqCst);
     }
 
     /// Drops whole segments whose records all lie below an offset, never the one that is written. Returns the bytes that were freed.

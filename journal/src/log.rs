@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use weir_protocol::record::Record;
@@ -26,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) queue: Queue,
     pub(crate) log: Mutex<Log>,
+    /// Whether the next record begins a segment, however small the last one is.
+    pub(crate) begin_segment: AtomicBool,
     /// Signalled when records became durable.
     pub(crate) readable: Condvar,
 }

@@ -3,6 +3,7 @@
 //! Only the last segment is read: earlier ones are checked when they are read. A tail that a crash left unfinished is cut
 //! off; damage before valid records is kept and reported.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex};
 
 use weir_protocol::record::Position;
@@ -53,7 +54,14 @@ struct Last {
 
 /// Opens what a directory holds.
 pub(crate) fn open(options: Options, storage: Arc<dyn Storage>) -> Result<Start, JournalError> {
-    let shared = Shared { options, storage, queue: Queue::new(), log: Mutex::new(Log::new(Vec::new(), 0)), readable: Condvar::new() };
+    let shared = Shared {
+        options,
+        storage,
+        queue: Queue::new(),
+        log: Mutex::new(Log::new(Vec::new(), 0)),
+        begin_segment: AtomicBool::new(false),
+        readable: Condvar::new(),
+    };
     let mut segments = list(&shared)?;
     for segment in &segments {
         check_format(&shared, segment)?;

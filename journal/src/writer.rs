@@ -4,6 +4,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -119,10 +120,12 @@ impl Writer {
 
     /// Makes a batch durable and returns the segment, whose length is still that before it.
     fn write(&mut self, pending: &[Pending], fits: bool) -> Result<Active, Failure> {
+        let begin = self.shared.begin_segment.load(SeqCst) && self.active.as_ref().is_some_and(|active| active.length > HEADER_BYTES);
         let active = match self.active.take() {
-            Some(active) if fits => active,
+            Some(active) if fits && !begin => active,
             _ => self.begin_segment()?,
         };
+        self.shared.begin_segment.store(false, SeqCst);
         for (offset, pending) in (self.end..).zip(pending) {
             Head { length: pending.payload.len() as u32, offset, payload_crc: pending.payload_crc }.write(active.tag, &mut self.buffer);
             self.buffer.extend_from_slice(&pending.payload);

@@ -133,18 +133,18 @@ pub fn decode(entry: &Entry) -> Vec<Decoded> {
     match &entry.record.content {
         Content::Project(project) => {
             let common = common(project, entry.record.received_ms, entry.position);
-            vec![Decoded::Fact(Fact {
-                project_id: project.project_id,
-                seq: common.seq,
-                item: 0,
-                received_ms: entry.record.received_ms,
-                identity: None,
-                rows: Rows::Project(Box::new(ProjectRow { common })),
-                outcomes: Vec::new(),
-            })]
+            vec![command(entry, project, Rows::Project(Box::new(ProjectRow { common })))]
         }
+        Content::Deletion(deletion) => vec![command(entry, &deletion.project, Rows::Deletion(deletion.clone()))],
+        Content::Erased(erased) => vec![command(entry, &erased.project, Rows::Erased(erased.clone()))],
         Content::Intake(intake) => decode_intake(entry, intake),
     }
+}
+
+/// A record of Weir's own, which needs no interpretation.
+fn command(entry: &Entry, project: &Project, rows: Rows) -> Decoded {
+    let (seq, received_ms) = (entry.position.seq(), entry.record.received_ms);
+    Decoded::Fact(Fact { project_id: project.project_id, seq, item: 0, received_ms, identity: None, rows, outcomes: Vec::new() })
 }
 
 fn decode_intake(entry: &Entry, intake: &Intake) -> Vec<Decoded> {

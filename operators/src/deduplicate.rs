@@ -29,6 +29,16 @@ impl Identity {
         Self::of(project_id, b"items", &digest)
     }
 
+    /// Its bytes, to be stored.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_le_bytes()
+    }
+
+    /// The identity that had these bytes.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(u128::from_le_bytes(bytes))
+    }
+
     fn of(project_id: ProjectId, kind: &[u8; 5], id: &[u8; 16]) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&project_id.to_le_bytes()).update(kind).update(id);

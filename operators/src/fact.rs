@@ -4,6 +4,7 @@ use std::mem;
 
 use serde::{Deserialize, Serialize};
 use weir_protocol::ProjectId;
+use weir_protocol::deletion::{Deletion, Erased};
 use weir_protocol::outcome::Outcome;
 
 use crate::deduplicate::Identity;
@@ -68,6 +69,10 @@ pub enum Rows {
     Report(Box<ItemRow>),
     /// A project.
     Project(Box<ProjectRow>),
+    /// Something that is to be deleted.
+    Deletion(Box<Deletion>),
+    /// A deletion that was carried out.
+    Erased(Box<Erased>),
 }
 
 impl Placed for Fact {

@@ -49,7 +49,7 @@ fn event(item: &Item, rules: &Rules) -> Fact {
 }
 
 pub(crate) fn payload_row(item: &Item, event_id: EventId, type_: &str, json: &Json<'_>) -> PayloadRow {
-    PayloadRow { common: item.context.common.clone(), event_id: event_id.0, type_: type_.to_owned(), payload: json.to_string() }
+    PayloadRow { common: item.context.common.clone(), event_id: event_id.0, type_: type_.to_owned(), payload: json.to_string(), group_id: None }
 }
 
 /// What normalisation has to know of a request.

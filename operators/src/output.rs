@@ -8,10 +8,11 @@ use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::operator::Operator;
 use weir_protocol::ProjectId;
+use weir_protocol::deletion::Deletion;
 
 use crate::Time;
 use crate::fact::{Fact, Rows};
-use crate::issues::{IssueState, NewHash};
+use crate::issues::{IssueState, NewHash, RemovedIssue};
 use crate::rows::{ErrorRow, IssueRow, ItemRow, LogRow, OutcomeRow, PayloadRow, ProjectRow, SpanRow, TableRow};
 
 /// Which worker has a project's state: the route modulo the number of workers, as timely's exchange computes it.
@@ -30,6 +31,14 @@ pub enum Made {
     ReplacedIssue(Box<IssueRow>),
     /// A hash that leads to an issue from now on.
     Hash(NewHash),
+    /// An issue that is gone.
+    RemovedIssue(RemovedIssue),
+    /// A hash that leads nowhere any more.
+    RemovedHash(ProjectId, [u8; 16]),
+    /// A deletion that is to be carried out, with its place in the journal.
+    Deletion(i64, Box<Deletion>),
+    /// A deletion that was carried out, by its place in the journal.
+    Erased(i64),
 }
 
 /// What a worker made of one tick.
@@ -39,10 +48,18 @@ pub struct Output {
     pub batches: Vec<(&'static str, RecordBatch)>,
     /// Issues as they stand after the tick.
     pub issues: Vec<IssueState>,
-    /// Those among them that there were before the tick, as they were.
+    /// Issues that changed or are gone, as they were before the tick, where there were any.
     pub replaced_issues: Vec<IssueRow>,
     /// New grouping hashes.
     pub hashes: Vec<NewHash>,
+    /// Issues that are gone.
+    pub removed_issues: Vec<RemovedIssue>,
+    /// Grouping hashes that lead nowhere any more.
+    pub removed_hashes: Vec<(ProjectId, [u8; 16])>,
+    /// Deletions that are to be carried out, by their place in the journal.
+    pub deletions: Vec<(i64, Deletion)>,
+    /// Deletions that were carried out.
+    pub erased: Vec<i64>,
     /// Projects as they stand after the tick.
     pub projects: Vec<ProjectRow>,
     /// When the oldest of its records was received, in Unix milliseconds.
@@ -77,6 +94,10 @@ impl Gathered {
             Made::Issue(state) => self.output.issues.push(*state),
             Made::ReplacedIssue(row) => self.output.replaced_issues.push(*row),
             Made::Hash(hash) => self.output.hashes.push(hash),
+            Made::RemovedIssue(removed) => self.output.removed_issues.push(removed),
+            Made::RemovedHash(project_id, hash) => self.output.removed_hashes.push((project_id, hash)),
+            Made::Deletion(seq, deletion) => self.output.deletions.push((seq, *deletion)),
+            Made::Erased(seq) => self.output.erased.push(seq),
         }
     }
 
@@ -85,7 +106,7 @@ impl Gathered {
         *oldest = Some(oldest.map_or(fact.received_ms, |ms| ms.min(fact.received_ms)));
         self.outcomes.extend(fact.outcomes);
         match fact.rows {
-            Rows::None => {}
+            Rows::None | Rows::Deletion(_) | Rows::Erased(_) => {}
             Rows::Error { row, payload, .. } => {
                 self.errors.push(*row);
                 self.payloads.push(*payload);

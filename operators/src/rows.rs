@@ -227,6 +227,7 @@ pub struct PayloadRow {
     pub event_id: [u8; 16],
     pub type_: String,
     pub payload: String,
+    pub group_id: Option<i64>,
 }
 
 /// A row of `items`.
@@ -416,6 +417,7 @@ impl TableRow for PayloadRow {
         out.ids(rows.iter().map(|r| Some(&r.event_id)));
         out.text(rows.iter().map(|r| Some(&r.type_)));
         out.text(rows.iter().map(|r| Some(&r.payload)));
+        out.i64(rows.iter().map(|r| r.group_id));
         out.finish()
     }
 }

@@ -43,6 +43,15 @@ impl Users {
         }
     }
 
+    /// Takes a user away. An estimate cannot forget: it stays as it is.
+    pub fn remove(&mut self, hash: u64) {
+        if let Self::Exact(hashes) = self
+            && let Ok(at) = hashes.binary_search(&hash)
+        {
+            hashes.remove(at);
+        }
+    }
+
     /// How many distinct users were added.
     pub fn count(&self) -> i64 {
         match self {

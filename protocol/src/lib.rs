@@ -14,9 +14,11 @@
 //! | [`record`] | one entry of the journal |
 //! | [`subscription`] | subscriptions, alerts, transitions |
 //! | [`notify`] | whom an alert tells |
+//! | [`deletion`] | what is to be deleted, and what that did |
 //! | [`limits`] | every bound, with its unit in its name |
 
 pub mod category;
+pub mod deletion;
 pub mod dsn;
 pub mod encoding;
 pub mod envelope;

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
+use crate::deletion::{Deletion, Erased};
 use crate::encoding::{DecodeError, Encoding};
 use crate::ids::{EventId, KeyId, OrgId, ProjectId};
 use crate::limits::ENVELOPE_BYTES_MAX;
@@ -45,6 +46,10 @@ pub enum Content {
     Intake(Box<Intake>),
     /// A project that the graph has to know.
     Project(Project),
+    /// Something that somebody wants to be deleted.
+    Deletion(Box<Deletion>),
+    /// A deletion that was carried out.
+    Erased(Box<Erased>),
 }
 
 /// A project as its rows carry it. A slug never changes once given.
@@ -143,7 +148,7 @@ pub enum RecordError {
 const FORMAT: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
-struct Head<I, P> {
+struct Head<I, P, D, E> {
     v: u32,
     received_ms: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -152,6 +157,10 @@ struct Head<I, P> {
     intake: Option<I>,
     #[serde(default = "none", skip_serializing_if = "Option::is_none")]
     project: Option<P>,
+    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
+    deletion: Option<D>,
+    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
+    erased: Option<E>,
 }
 
 fn none<T>() -> Option<T> {
@@ -161,12 +170,17 @@ fn none<T>() -> Option<T> {
 impl Record {
     /// The bytes of a record.
     pub fn encode(&self) -> Bytes {
-        let (intake, project) = match &self.content {
-            Content::Intake(intake) => (Some(intake.as_ref()), None),
-            Content::Project(project) => (None, Some(project)),
-        };
-        let body = intake.and_then(|intake| intake.body.as_ref());
-        let head = Head { v: FORMAT, received_ms: self.received_ms, encoding: body.map(|b| b.encoding), intake, project };
+        let mut head = Head { v: FORMAT, received_ms: self.received_ms, encoding: None, intake: None, project: None, deletion: None, erased: None };
+        let mut body = None;
+        match &self.content {
+            Content::Intake(intake) => {
+                body = intake.body.as_ref();
+                (head.intake, head.encoding) = (Some(intake.as_ref()), body.map(|b| b.encoding));
+            }
+            Content::Project(project) => head.project = Some(project),
+            Content::Deletion(deletion) => head.deletion = Some(deletion.as_ref()),
+            Content::Erased(erased) => head.erased = Some(erased.as_ref()),
+        }
         let mut out = BytesMut::with_capacity(512 + body.map_or(0, |b| b.stored.len())).writer();
         serde_json::to_writer(&mut out, &head).expect("a record's head has only texts and numbers, and memory does not fail to be written");
         let mut out = out.into_inner();
@@ -186,7 +200,7 @@ impl Record {
 
         let end = bytes.iter().position(|&c| c == b'\n').ok_or_else(|| RecordError::Malformed("no line feed".to_owned()))?;
         let malformed = |e: serde_json::Error| RecordError::Malformed(e.to_string());
-        let head: Head<Intake, Project> = match serde_json::from_slice(&bytes[..end]) {
+        let head: Head<Intake, Project, Box<Deletion>, Box<Erased>> = match serde_json::from_slice(&bytes[..end]) {
             Ok(head) => head,
             Err(error) => match serde_json::from_slice::<Version>(&bytes[..end]) {
                 Ok(Version { v }) if v > FORMAT => return Err(RecordError::Newer(v)),
@@ -196,13 +210,15 @@ impl Record {
         if head.v > FORMAT {
             return Err(RecordError::Newer(head.v));
         }
-        let content = match (head.intake, head.project) {
-            (Some(mut intake), None) => {
+        let content = match (head.intake, head.project, head.deletion, head.erased) {
+            (Some(mut intake), None, None, None) => {
                 intake.body = head.encoding.map(|encoding| Body { encoding, stored: bytes.slice(end + 1..), plain: None });
                 Content::Intake(Box::new(intake))
             }
-            (None, Some(project)) => Content::Project(project),
-            _ => return Err(RecordError::Malformed("neither an intake nor a project".to_owned())),
+            (None, Some(project), None, None) => Content::Project(project),
+            (None, None, Some(deletion), None) => Content::Deletion(deletion),
+            (None, None, None, Some(erased)) => Content::Erased(erased),
+            _ => return Err(RecordError::Malformed("not one of intake, project, deletion and erased".to_owned())),
         };
         Ok(Self { received_ms: head.received_ms, content })
     }
@@ -211,7 +227,7 @@ impl Record {
     pub fn bytes_in_memory(&self) -> usize {
         let body = match &self.content {
             Content::Intake(intake) => intake.body.as_ref().map_or(0, Body::bytes_in_memory),
-            Content::Project(_) => 0,
+            Content::Project(_) | Content::Deletion(_) | Content::Erased(_) => 0,
         };
         size_of::<Self>() + size_of::<Intake>() + 256 + body
     }
@@ -220,6 +236,7 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deletion::{Correction, Target, UserRef};
     use crate::outcome::Outcome;
 
     fn project() -> Project {
@@ -230,6 +247,11 @@ mod tests {
     fn records_come_back_as_they_were() {
         let check = |record: Record| assert_eq!(Record::decode(&record.encode()), Ok(record));
         check(Record { received_ms: 1, content: Content::Project(project()) });
+        let deletion = Deletion { project: project(), target: Target::User(UserRef::Any("a\n@b".to_owned())), now: true };
+        check(Record { received_ms: 1, content: Content::Deletion(Box::new(deletion)) });
+        let correction = Correction { group_id: -3, events: 2, users: vec![7], first_seen_ms: Some((1, 2)), last_seen_ms: None, shown: None };
+        let erased = Erased { project: project(), deletion_seq: 5, corrections: vec![correction] };
+        check(Record { received_ms: 1, content: Content::Erased(Box::new(erased)) });
         let mut intake = Intake {
             project: project(),
             key_id: Some(3),

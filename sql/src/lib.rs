@@ -8,6 +8,7 @@
 //! | [`scope`] | who asks, and what of |
 //! | `statement` | which statements are answered |
 //! | `stored`, `tables`, `views` | what can be asked about |
+//! | `deleted` | rows that nobody is shown any more |
 //! | `hex_id` | ids as text |
 //! | `functions` | what the field counts |
 //! | `session` | what statements are planned with |
@@ -18,6 +19,7 @@
 //! | `flight`, [`client`], [`output`] | asking from outside |
 
 pub mod client;
+mod deleted;
 pub mod engine;
 mod error;
 mod flight;

@@ -8,6 +8,7 @@ use datafusion::catalog::{MemoryCatalogProviderList, TableProvider};
 use datafusion::common::{Result, internal_datafusion_err};
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::prelude::SessionConfig;
+use weir_dataflow::reach::Reach;
 use weir_dataflow::snapshot::Snapshot;
 
 use crate::engine::EngineOptions;
@@ -58,20 +59,25 @@ impl Sessions {
 
     /// A session over a snapshot with the caller's tables. `now()` is the snapshot's tick.
     pub(crate) async fn bound(&self, scope: &Scope, snapshot: Arc<Snapshot>) -> Result<SessionState> {
-        let mut state = self.of(scope).await?;
+        let mut state = self.of(scope, &snapshot.deletions).await?;
         let now = chrono::DateTime::from_timestamp_millis(snapshot.tick_ms as i64).unwrap_or_default();
         state.execution_props_mut().query_execution_start_time = Some(now);
         state.config_mut().set_extension(Arc::new(Pinned(snapshot)));
         Ok(state)
     }
 
-    async fn of(&self, scope: &Scope) -> Result<SessionState> {
+    /// The session of a scope, kept for the next caller; not while deletions are to be carried out, since each changes what the
+    /// tables are.
+    async fn of(&self, scope: &Scope, deletions: &[Arc<Reach>]) -> Result<SessionState> {
+        if !deletions.is_empty() {
+            return self.made(scope, deletions).await;
+        }
         let key = (scope.org_id, scope.projects.clone());
         let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(state) = kept().get(&key) {
             return Ok(state.clone());
         }
-        let made = self.made(scope).await?;
+        let made = self.made(scope, deletions).await?;
         let mut kept = kept();
         if kept.len() >= SESSIONS_MAX {
             kept.clear();
@@ -80,12 +86,12 @@ impl Sessions {
         Ok(made)
     }
 
-    async fn made(&self, scope: &Scope) -> Result<SessionState> {
+    async fn made(&self, scope: &Scope, deletions: &[Arc<Reach>]) -> Result<SessionState> {
         // A list of catalogs of its own: a clone of the template would share the template's with every other caller.
         let catalogs = Arc::new(MemoryCatalogProviderList::new());
         let mut state = SessionStateBuilder::new_from_existing(self.template.clone()).with_catalog_list(catalogs).build();
         state.register_udtf(SubscriptionFunction::NAME, Arc::new(SubscriptionFunction::new(scope.clone(), self.subscriptions.clone())));
-        let mut tables = scoped(scope)?;
+        let mut tables = scoped(scope, deletions)?;
         tables.insert(AlertsTable::NAME.to_owned(), Arc::new(AlertsTable::new(scope.clone(), self.subscriptions.clone())));
         register(&state, &tables);
         for (name, sql) in views::VIEWS {

@@ -13,8 +13,10 @@ use datafusion::common::{Result, TableReference, plan_err};
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableType, col};
 use datafusion::physical_plan::ExecutionPlan;
+use weir_dataflow::reach::Reach;
 use weir_operators::schema::{self, Table};
 
+use crate::deleted::not_deleted;
 use crate::hex_id::hex_id;
 use crate::scope::Scope;
 use crate::stored::StoredTable;
@@ -24,20 +26,22 @@ pub(crate) const CATALOG: &str = "weir";
 /// The one schema.
 pub(crate) const SCHEMA: &str = "public";
 
-/// The tables of a caller; views are added by planning them over these. They are bound to no snapshot: the session is.
-pub(crate) fn scoped(scope: &Scope) -> Result<BTreeMap<String, Arc<dyn TableProvider>>> {
+/// The tables of a caller without what deletions reach; views are added by planning them over these. They are bound to no
+/// snapshot: the session is.
+pub(crate) fn scoped(scope: &Scope, deletions: &[Arc<Reach>]) -> Result<BTreeMap<String, Arc<dyn TableProvider>>> {
     let mut tables: BTreeMap<String, Arc<dyn TableProvider>> = BTreeMap::new();
     for table in schema::tables() {
-        let plan = plan(table, StoredTable::new(table), scope)?;
+        let hidden = deletions.iter().filter_map(|reach| not_deleted(table, reach));
+        let plan = plan(table, StoredTable::new(table), hidden.fold(scope.condition(), Expr::and))?;
         tables.insert(table.name.to_owned(), Arc::new(PlannedTable::new(plan, TableType::Base, table.sql_schema())?));
     }
     Ok(tables)
 }
 
-fn plan(table: &'static Table, stored: StoredTable, scope: &Scope) -> Result<LogicalPlan> {
+fn plan(table: &'static Table, stored: StoredTable, condition: Expr) -> Result<LogicalPlan> {
     let column = |c: &schema::Column| if c.id { hex_id(col(c.name)).alias(c.name) } else { col(c.name) };
     LogicalPlanBuilder::scan(TableReference::bare(table.name), provider_as_source(Arc::new(stored)), None)?
-        .filter(scope.condition())?
+        .filter(condition)?
         .project(table.columns.iter().map(column).collect::<Vec<Expr>>())?
         .build()
 }

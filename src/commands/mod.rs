@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, reason = "a command's result is what it prints")]
 
 pub mod check;
+pub mod delete;
 pub mod project;
 pub mod query;
 pub mod serve;

@@ -1,4 +1,4 @@
-//! `weir project`: create and list projects.
+//! `weir project`: create, change and list projects.
 
 use serde_json::json;
 use weir_catalog::ProjectRow;
@@ -23,6 +23,14 @@ pub async fn create(config: &Config, name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Sets how many days the rows of a project are kept.
+pub async fn set_retention(config: &Config, name: &str, days: u16) -> anyhow::Result<()> {
+    let catalog = existing_catalog(config).await?;
+    catalog.set_retention(name, days).await?;
+    catalog.close().await;
+    Ok(())
+}
+
 /// Lists the projects.
 pub async fn list(config: &Config, format: ListFormat) -> anyhow::Result<()> {
     let catalog = existing_catalog(config).await?;
@@ -36,7 +44,7 @@ pub async fn list(config: &Config, format: ListFormat) -> anyhow::Result<()> {
         }
         ListFormat::Table => {
             for p in &projects {
-                println!("{:>6}  {:<30}  {}", p.project.project_id, p.project.slug, dsn(config, p));
+                println!("{:>6}  {:<30}  {:>4} days  {}", p.project.project_id, p.project.slug, p.project.retention_days, dsn(config, p));
             }
         }
     }

@@ -1,11 +1,9 @@
 """The lake, read by DuckDB's own DuckLake extension while Weir runs: the same rows as SQL gives."""
 
-import glob
-import site
 import time
 
-import duckdb
 import pytest
+from duck import attached
 from envelopes import as_recorded, error, recorded
 from weir import UNTIL_S
 
@@ -44,13 +42,7 @@ def duck(weir, project):
     weir.until_still()
     catalogs = [path for path in weir.data.rglob("*") if path.is_file() and path.read_bytes()[:15] == b"SQLite format 3"]
     assert catalogs == [weir.data / "catalog.sqlite"]
-    connection = duckdb.connect(config={"allow_unsigned_extensions": "true"})
-    extensions = [e for folder in site.getsitepackages() for e in glob.glob(f"{folder}/duckdb_extension_*/extensions/*/*.duckdb_extension")]
-    assert len(extensions) == 2
-    for extension in extensions:
-        connection.execute(f"LOAD '{extension}'")
-    connection.execute("SET TimeZone = 'UTC'")
-    connection.execute(f"ATTACH 'ducklake:sqlite:{catalogs[0]}' AS lake (READ_ONLY)")
+    connection = attached(weir)
     end = time.monotonic() + UNTIL_S
     while {table: count(connection, table) for table in SUMS} != {table: weir.value(f"SELECT count(*) AS n FROM {table}") for table in SUMS}:
         assert time.monotonic() < end, "the rows are not committed"

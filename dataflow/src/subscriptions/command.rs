@@ -68,6 +68,8 @@ pub(crate) struct News {
     pub(crate) applied: Vec<(u64, Option<Time>)>,
     /// What the dataflows said.
     pub(crate) advances: Vec<(TemplateNumber, TemplateAdvance)>,
+    /// A deletion was taken up: rows that dataflows were given are gone.
+    pub(crate) deleted: bool,
     /// The graph has ended on this worker; said once.
     pub(crate) ended: bool,
 }
@@ -81,6 +83,7 @@ impl News {
             && self.fed.is_empty()
             && self.applied.is_empty()
             && self.advances.is_empty()
+            && !self.deleted
             && !self.ended
     }
 }

@@ -17,6 +17,7 @@ use weir_operators::Time;
 use weir_operators::alert::{Alerts, Recorded};
 use weir_operators::relation::template::{Changes, Failure, Parameters, Template, Usage};
 use weir_operators::relation::{self, Quotas, json};
+use weir_operators::schema::{self, TableKind};
 use weir_protocol::ProjectId;
 use weir_protocol::limits::SUBSCRIPTION_SHAPES_MAX;
 use weir_protocol::subscription::{ActiveAlert, Subscription, SubscriptionId};
@@ -26,10 +27,10 @@ use super::codec::{Codec, RowBytes};
 use super::command::{Command, Mailbox, News, Notice, ParameterChanges, TemplateNumber};
 use super::handle::{Entry, Live, Reply, Request, Shared};
 use super::hydration::{BATCHES_WAITING_MAX, Sink, Sinks};
-use super::live::{RowChange, Rows};
+use super::live::RowChange;
 use super::member::{Member, ParameterCodec, with_row};
 use super::recorder::Outgoing;
-use super::scans::{Grid, grids};
+use super::scans::{Grid, grids, tables};
 use super::watch::Queue;
 use super::{Compiled, Shape, SubscriptionError, TemplateUsage};
 use crate::progress::Progress;
@@ -38,6 +39,8 @@ use crate::telemetry;
 
 /// Templates whose stored rows are read at a time.
 const HYDRATIONS_MAX: usize = 2;
+/// How often a template's stored rows are read again after a failure.
+const FILLING_RETRIES_MAX: u32 = 3;
 /// How long the coordinator sleeps at most: after a failure nobody may tell it any more.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -79,9 +82,13 @@ pub(crate) struct State {
     waiting_members: BTreeSet<SubscriptionId>,
     /// Subscriptions whose rows are to be seen by their alerts for the first time.
     unseen: BTreeSet<SubscriptionId>,
+    /// Subscriptions with which something is wrong.
+    failing: BTreeSet<SubscriptionId>,
     /// When the alerts of which subscription have something due.
     deadlines: BTreeSet<(Time, SubscriptionId)>,
     hydrations: Arc<Semaphore>,
+    /// Whether rows that templates were given have been deleted.
+    deleted: bool,
     ended: Vec<bool>,
     gone: usize,
     end_sent: bool,
@@ -98,7 +105,9 @@ struct Running {
     shape: Shape,
     plan: Arc<Template>,
     codec: Arc<Codec>,
-    parameters: ParameterCodec,
+    parameters: Arc<ParameterCodec>,
+    /// How often its stored rows could not be read.
+    failures_of_filling: u32,
     members: BTreeSet<SubscriptionId>,
     frontiers: Vec<Time>,
     usage: Vec<Usage>,
@@ -160,8 +169,10 @@ impl State {
             silent_until,
             waiting_members: BTreeSet::new(),
             unseen: BTreeSet::new(),
+            failing: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             hydrations: Arc::new(Semaphore::new(HYDRATIONS_MAX)),
+            deleted: false,
             ended: vec![false; workers],
             gone: 0,
             end_sent: false,
@@ -196,6 +207,9 @@ impl Coordinator {
             // What else waits belongs to the same turn: requests are taken together, ticks are evaluated together.
             while let Ok(notice) = self.notices.try_recv() {
                 self.take(notice);
+            }
+            if mem::take(&mut self.state.deleted) {
+                self.refresh_all();
             }
             self.take_requests();
             self.evaluate();
@@ -253,6 +267,7 @@ impl Coordinator {
             }
             metrics::counter!(telemetry::LATE_ROWS).increment(advance.late);
         }
+        self.state.deleted |= news.deleted;
         if news.ended {
             self.state.ended[worker] = true;
             if self.state.ended.iter().all(|ended| *ended) {
@@ -392,17 +407,8 @@ impl Coordinator {
         let running = self.state.templates.get_mut(&number).ok_or_else(|| SubscriptionError::Failed("its template is gone".to_owned()))?;
         let told = running.parameters.encode(&compiled.parameters).map_err(failed)?;
         running.members.insert(compiled.definition.id);
-        let member = Member {
-            definition: Arc::clone(&compiled.definition),
-            template: number,
-            codec: Arc::clone(&running.codec),
-            told,
-            rows: Rows::default(),
-            from: None,
-            failures: BTreeMap::new(),
-            template_error: running.error(),
-            waiter: Some(waiter),
-        };
+        let mut member = Member::new(Arc::clone(&compiled.definition), number, Arc::clone(&running.codec), told, Some(waiter));
+        member.template_error = running.error();
         Ok((member, (Arc::new(compiled.parameters.clone()), true)))
     }
 
@@ -414,7 +420,19 @@ impl Coordinator {
         let plan = Arc::clone(&compiled.template);
         relation::check(&plan).map_err(|error| SubscriptionError::Failed(error.to_string()))?;
         let codec = Arc::new(Codec::new(Arc::clone(&plan.finish.schema)).map_err(failed)?);
-        let parameters = ParameterCodec::new(&compiled.parameters).map_err(failed)?;
+        let parameters = Arc::new(ParameterCodec::new(&compiled.parameters).map_err(failed)?);
+        Ok(self.begin_template(compiled.shape, plan, codec, parameters, 0))
+    }
+
+    /// Lets the workers build a dataflow; subscriptions of the shape belong to it from now on.
+    fn begin_template(
+        &mut self,
+        shape: Shape,
+        plan: Arc<Template>,
+        codec: Arc<Codec>,
+        parameters: Arc<ParameterCodec>,
+        failures_of_filling: u32,
+    ) -> TemplateNumber {
         self.state.last_template += 1;
         let number = self.state.last_template;
         let mut sinks = Vec::new();
@@ -425,9 +443,10 @@ impl Coordinator {
         }
         let workers = self.mailboxes.len();
         let running = Running {
-            shape: compiled.shape,
+            shape,
             codec,
             parameters,
+            failures_of_filling,
             members: BTreeSet::new(),
             frontiers: vec![0; workers],
             usage: vec![Usage::default(); workers],
@@ -445,8 +464,61 @@ impl Coordinator {
             plan,
         };
         self.state.templates.insert(number, running);
-        self.state.shapes.insert(compiled.shape, number);
-        Ok(number)
+        self.state.shapes.insert(shape, number);
+        number
+    }
+
+    /// Fills all dataflows anew that were given rows: some of those were deleted.
+    fn refresh_all(&mut self) {
+        let is_given_rows =
+            |running: &Running| tables(&running.plan.relation).into_iter().any(|table| schema::table(table).is_some_and(|t| t.kind == TableKind::Appended));
+        let numbers: Vec<TemplateNumber> = self.state.templates.iter().filter(|(_, running)| is_given_rows(running)).map(|(number, _)| *number).collect();
+        for number in numbers {
+            self.refresh(number, 0);
+        }
+    }
+
+    /// Builds a template's dataflow anew beside the old one. Its subscriptions go over as soon as the new one is filled, as those do
+    /// that are altered: keys that are active in both keep their alerts.
+    fn refresh(&mut self, number: TemplateNumber, failures_of_filling: u32) {
+        let Some(old) = self.state.templates.get(&number) else { return };
+        let members = old.members.clone();
+        let (shape, plan, codec, parameters) = (old.shape, Arc::clone(&old.plan), Arc::clone(&old.codec), Arc::clone(&old.parameters));
+        let new = self.begin_template(shape, plan, Arc::clone(&codec), Arc::clone(&parameters), failures_of_filling);
+        let shared = Arc::clone(&self.shared);
+        let mut live = shared.write();
+        let mut told = ToldTemplates::new();
+        for id in members {
+            let Some(entry) = live.entries.get_mut(&id) else { continue };
+            let waiting = entry.next.take_if(|member| member.template == number);
+            let (definition, parameters_told, waiter) = match (&waiting, &entry.next, &entry.current) {
+                (Some(member), _, _) => (Arc::clone(&member.definition), member.told.clone(), member.waiter),
+                (None, None, Some(member)) if member.template == number => (Arc::clone(&member.definition), member.told.clone(), None),
+                // What comes next is of another template.
+                _ => continue,
+            };
+            if let Some(member) = waiting {
+                self.take_back(id, &member, &mut told);
+            }
+            let decoded = match parameters.decode(id, &parameters_told) {
+                Ok(decoded) => decoded,
+                Err(error) => {
+                    tracing::error!(%error, subscription = id, "parameters cannot be read back");
+                    continue;
+                }
+            };
+            let (changes, subscriptions) = told.entry(new).or_default();
+            changes.push((Arc::new(decoded), true));
+            subscriptions.push(id);
+            if let Some(running) = self.state.templates.get_mut(&new) {
+                running.members.insert(id);
+            }
+            entry.next = Some(Box::new(Member::new(definition, new, Arc::clone(&codec), parameters_told, waiter)));
+        }
+        for (template, (changes, subscriptions)) in told {
+            self.tell(template, changes, subscriptions);
+        }
+        self.drop_unused();
     }
 
     fn replace(&mut self, compiled: Compiled, reply: Reply, live: &mut Live, told: &mut ToldTemplates) {
@@ -515,6 +587,7 @@ impl Coordinator {
         }
         entry.watchers().for_each(|queue| queue.end());
         self.state.unseen.remove(&id);
+        self.state.failing.remove(&id);
         self.outgoing.forget(id);
         let _ = reply.send(Ok(()));
     }
@@ -527,6 +600,7 @@ impl Coordinator {
             let mut recorded = Recorded::default();
             alerts.fail(self.state.evaluated.max(1), failure_row(&why), &mut recorded);
             entry.broken = Some(why);
+            self.state.failing.insert(id);
             self.outgoing.add(self.state.evaluated, &self.state.offsets, recorded, &self.progress);
         }
         let _ = reply.send(Ok(()));
@@ -596,6 +670,11 @@ impl Coordinator {
     /// A template cannot be built or filled: so cannot its subscriptions.
     fn fail_template(&mut self, number: TemplateNumber, error: &str) {
         let Some(running) = self.state.templates.get_mut(&number) else { return };
+        if running.failures_of_filling < FILLING_RETRIES_MAX && !running.live {
+            tracing::warn!(error, template = number, "stored rows cannot be read, trying again");
+            let failures = running.failures_of_filling + 1;
+            return self.refresh(number, failures);
+        }
         tracing::error!(error, template = number, "subscriptions cannot be kept up to date");
         let members = mem::take(&mut running.members);
         let shared = Arc::clone(&self.shared);
@@ -611,6 +690,7 @@ impl Coordinator {
             }
             if entry.current.is_none() && entry.next.is_none() {
                 entry.broken = Some(error.to_owned());
+                self.state.failing.insert(id);
                 let mut recorded = Recorded::default();
                 if let Some(alerts) = &mut entry.alerts {
                     alerts.fail(self.state.evaluated.max(1), failure_row(error), &mut recorded);
@@ -750,13 +830,22 @@ impl Coordinator {
             });
         }
         for id in touched.failures {
+            let mut is_failing = false;
             self.with_alerts(live, id, |member, alerts| {
                 match member.error() {
-                    Some(error) => alerts.fail(tick, failure_row(&error), &mut recorded),
+                    Some(error) => {
+                        is_failing = true;
+                        alerts.fail(tick, failure_row(&error), &mut recorded);
+                    }
                     None => alerts.recover(&mut recorded),
                 }
                 Ok(())
             });
+            if is_failing {
+                self.state.failing.insert(id)
+            } else {
+                self.state.failing.remove(&id)
+            };
         }
         for transition in &recorded.transitions {
             metrics::counter!(telemetry::TRANSITIONS, "kind" => transition.kind.as_str()).increment(1);
@@ -782,6 +871,7 @@ impl Coordinator {
     fn show_usage(&self, live: &mut Live) {
         live.usage = self.state.templates.values().map(|running| (running.shape, running.total_usage())).collect();
         metrics::gauge!(telemetry::SUBSCRIPTION_GROUPS).set(live.usage.values().map(|usage| usage.groups).sum::<u64>() as f64);
+        metrics::gauge!(telemetry::SUBSCRIPTIONS_FAILED).set(self.state.failing.len() as f64);
         metrics::gauge!(telemetry::SUBSCRIPTION_STATE_BYTES).set(live.usage.values().map(|usage| usage.state_bytes).sum::<u64>() as f64);
     }
 }

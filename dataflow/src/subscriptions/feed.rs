@@ -22,6 +22,8 @@ pub(crate) struct Feed {
     ticks: BTreeMap<Time, Vec<TableChanges>>,
     /// All ticks before this are complete on this worker; `None` when the graph has ended.
     frontier: Option<Time>,
+    /// Whether a deletion was taken up since the worker last looked.
+    deleted: bool,
 }
 
 impl Feed {
@@ -44,6 +46,7 @@ impl Feed {
     /// Takes up what the graph made. What no template reads costs nothing.
     pub(crate) fn take(&mut self, advance: &Advance) {
         for (tick, output) in &advance.outputs {
+            self.deleted |= !output.deletions.is_empty();
             let changes = self.changes(output);
             if !changes.is_empty() {
                 self.ticks.insert(*tick, changes);
@@ -59,6 +62,11 @@ impl Feed {
             complete.push((tick, self.ticks.remove(&tick).unwrap_or_default()));
         }
         (complete, self.frontier.is_none())
+    }
+
+    /// Whether a deletion was taken up since this was asked last.
+    pub(crate) fn take_deleted(&mut self) -> bool {
+        std::mem::take(&mut self.deleted)
     }
 
     fn changes(&mut self, output: &Output) -> Vec<TableChanges> {

@@ -25,6 +25,7 @@ use weir_protocol::ProjectId;
 
 use super::command::{Hydration, Mailbox};
 use super::scans::{Need, needs};
+use crate::reach::Reach;
 use crate::snapshot::{DataFile, Snapshot, TableSnapshot};
 
 /// Rows of a batch that a worker takes at a time: a tick waits no longer than for one of them.
@@ -93,31 +94,31 @@ impl Sinks {
         self.send_each(|| Hydration::At(snapshot.tick_ms))?;
         for (name, need) in needs(relation, snapshot.tick_ms) {
             let (Some(table), Some(rows)) = (schema::table(name), snapshot.table(name)) else { continue };
-            self.send_table(table, rows, &need, projects)?;
+            self.send_table(table, rows, &Wanted::new(table, need, snapshot, projects))?;
         }
         self.send_each(|| Hydration::Complete)?;
         Ok(())
     }
 
-    fn send_table(&mut self, table: &'static Table, rows: &TableSnapshot, need: &Need, projects: Option<&BTreeSet<ProjectId>>) -> Result<(), Stop> {
+    fn send_table(&mut self, table: &'static Table, rows: &TableSnapshot, wanted: &Wanted<'_>) -> Result<(), Stop> {
         for batch in rows.hot.iter() {
             for start in (0..batch.num_rows()).step_by(BATCH_ROWS) {
-                self.send(table, &batch.slice(start, BATCH_ROWS.min(batch.num_rows() - start)), need)?;
+                self.send(table, &batch.slice(start, BATCH_ROWS.min(batch.num_rows() - start)), wanted)?;
             }
         }
-        for file in rows.cold.iter().filter(|file| may_hold(file, need, projects)) {
+        for file in rows.cold.iter().filter(|file| wanted.may_be_in(file)) {
             let failed = |source| HydrationError::File { path: file.path.clone(), source };
-            let reader = open(file, table, need).map_err(failed)?;
+            let reader = open(file, table, &wanted.need).map_err(failed)?;
             for batch in reader {
                 let batch = batch.map_err(|error| failed(error.into()))?;
-                self.send(table, &whole(table, &batch)?, need)?;
+                self.send(table, &whole(table, &batch)?, wanted)?;
             }
         }
         Ok(())
     }
 
-    fn send(&mut self, table: &'static Table, batch: &RecordBatch, need: &Need) -> Result<(), Stop> {
-        let batch = recent(batch, need.received_from_ms)?;
+    fn send(&mut self, table: &'static Table, batch: &RecordBatch, wanted: &Wanted<'_>) -> Result<(), Stop> {
+        let batch = wanted.of(batch)?;
         if batch.num_rows() == 0 {
             return Ok(());
         }
@@ -139,10 +140,45 @@ impl Sinks {
     }
 }
 
-/// Whether a file may have rows that are needed, as far as its statistics tell.
-fn may_hold(file: &DataFile, need: &Need, projects: Option<&BTreeSet<ProjectId>>) -> bool {
-    let in_projects = |projects: &BTreeSet<ProjectId>| projects.range(file.project_id.0 as u64..=file.project_id.1 as u64).next().is_some();
-    file.received_ms.1 >= need.received_from_ms && projects.is_none_or(in_projects)
+/// Which of a table's rows are wanted.
+struct Wanted<'a> {
+    need: Need,
+    projects: Option<&'a BTreeSet<ProjectId>>,
+    /// Deletions whose rows are gone for every reader, though they may still be stored.
+    deletions: Vec<&'a Reach>,
+}
+
+impl<'a> Wanted<'a> {
+    fn new(table: &Table, mut need: Need, snapshot: &'a Snapshot, projects: Option<&'a BTreeSet<ProjectId>>) -> Self {
+        let mut deletions = Vec::new();
+        for reach in snapshot.deletions.iter() {
+            let columns = reach.columns(table);
+            if !columns.is_empty() {
+                need.columns.extend(columns.iter().filter_map(|name| table.stored_schema().index_of(name).ok()));
+                deletions.push(&**reach);
+            }
+        }
+        Self { need, projects, deletions }
+    }
+
+    /// Whether a file may have such rows, as far as its statistics tell.
+    fn may_be_in(&self, file: &DataFile) -> bool {
+        let in_projects = |projects: &BTreeSet<ProjectId>| projects.range(file.project_id.0 as u64..=file.project_id.1 as u64).next().is_some();
+        file.received_ms.1 >= self.need.received_from_ms && self.projects.is_none_or(in_projects)
+    }
+
+    /// Those of a batch.
+    fn of(&self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+        let mut batch = recent(batch, self.need.received_from_ms)?;
+        for reach in &self.deletions {
+            let reached = reach.reached(&batch)?;
+            if reached.true_count() > 0 {
+                let keep: BooleanArray = reached.iter().map(|reached| Some(reached != Some(true))).collect();
+                batch = filter_record_batch(&batch, &keep)?;
+            }
+        }
+        Ok(batch)
+    }
 }
 
 type Batches = parquet::arrow::arrow_reader::ParquetRecordBatchReader;

@@ -62,6 +62,11 @@ impl ParameterCodec {
 }
 
 impl Member {
+    /// A member whose rows are yet to come.
+    pub(super) fn new(definition: Arc<Subscription>, template: TemplateNumber, codec: Arc<Codec>, told: Told, waiter: Option<u64>) -> Self {
+        Self { definition, template, codec, told, rows: Rows::default(), from: None, failures: BTreeMap::new(), template_error: None, waiter }
+    }
+
     pub(super) fn answer(&self, tick_ms: Time) -> Result<LiveRows, ArrowError> {
         self.rows.answer(&self.codec, tick_ms)
     }

@@ -15,6 +15,7 @@ use weir_protocol::subscription::{ActiveAlert, SubscriptionId, Transition};
 
 use crate::progress::Progress;
 use crate::telemetry;
+use crate::ticker::now_ms;
 
 /// Where alerts are kept.
 #[async_trait::async_trait]
@@ -217,6 +218,10 @@ impl Recorder {
                 Ok(()) => {
                     metrics::counter!(telemetry::ALERT_RECORDS).increment(1);
                     metrics::histogram!(telemetry::ALERT_RECORD_SECONDS).record(started.elapsed().as_secs_f64());
+                    let now = now_ms();
+                    for transition in &commit.transitions {
+                        metrics::histogram!(telemetry::ALERT_DELAY_MS).record(now.saturating_sub(transition.fired_ms) as f64);
+                    }
                     self.progress.trouble_with(ALERTS, None);
                     return true;
                 }

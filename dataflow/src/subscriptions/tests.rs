@@ -9,7 +9,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBat
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use bytes::Bytes;
-use weir_catalog::Catalog;
+use weir_catalog::{AlertQuery, Catalog, NewSubscription};
 use weir_journal::{Journal, Options};
 use weir_operators::relation::plan::{Aggregate, AggregateFunction, Evaluate, EvaluateError, Expression, Node, Reduce, Relation, Scan, Universe, Window};
 use weir_operators::relation::template::{Finish, Parameters, Template};
@@ -19,7 +19,7 @@ use weir_protocol::record::{Body, Content, Intake, Project, Record};
 use weir_protocol::subscription::{Subscription, SubscriptionOptions, TransitionKind};
 
 use super::{AlertStore, Compiled, MemoryAlerts, Status, SubscriptionError, Subscriptions, WatchEvent};
-use crate::{Graph, GraphOptions};
+use crate::{Graph, GraphOptions, MaintenanceOptions};
 
 // Expressions.
 
@@ -160,7 +160,13 @@ struct Program {
 async fn start(dir: &Path, workers: usize, alerts: &Arc<MemoryAlerts>) -> Program {
     let catalog = Catalog::open(&dir.join("catalog.sqlite")).await.unwrap();
     let (journal, _) = Journal::open(Options::new(dir.join("journal"))).unwrap();
-    let options = GraphOptions { workers, lake: dir.join("lake"), commit_age_max: Duration::from_secs(3600), commit_bytes_max: 64 << 20 };
+    let options = GraphOptions {
+        workers,
+        lake: dir.join("lake"),
+        commit_age_max: Duration::from_secs(3600),
+        commit_bytes_max: 64 << 20,
+        maintenance: MaintenanceOptions::default(),
+    };
     let store: Arc<dyn AlertStore> = Arc::<MemoryAlerts>::clone(alerts);
     let graph = Graph::start_with(options, catalog.clone(), journal.clone(), store).await.unwrap();
     Program { graph, journal, catalog, alerts: Arc::clone(alerts) }
@@ -521,4 +527,56 @@ async fn who_watches_sees_all_rows_and_then_each_change() {
     subscriptions.remove(1).await.unwrap();
     assert!(watch.next().await.is_none(), "a dropped subscription ends");
     program.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alerts_are_recorded_in_the_catalog_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let query = AlertQuery { org_id: 1, projects: None, after: 0, limit: 100 };
+    let mut id = 0;
+    for (round, workers) in [1, 2].into_iter().enumerate() {
+        let catalog = Catalog::open(&dir.path().join("catalog.sqlite")).await.unwrap();
+        let (journal, _) = Journal::open(Options::new(dir.path().join("journal"))).unwrap();
+        let options = GraphOptions {
+            workers,
+            lake: dir.path().join("lake"),
+            commit_age_max: Duration::from_secs(3600),
+            commit_bytes_max: 64 << 20,
+            maintenance: MaintenanceOptions::default(),
+        };
+        let graph = Graph::start(options, catalog.clone(), journal.clone()).await.unwrap();
+        if round == 0 {
+            catalog.create_first_project(1).await.unwrap();
+            let Compiled { definition, .. } = Asked::errors(0, "a", HOUR_MS, 1).compiled();
+            let Subscription { name, query, options, org_id, projects, created_by, created_ms, .. } = Subscription::clone(&definition);
+            id = catalog.create_subscription(NewSubscription { name, query, options, org_id, projects, created_by, created_ms }).await.unwrap().id;
+        }
+        let asked = Asked { options: SubscriptionOptions { for_ms: 1, ..SubscriptionOptions::default() }, ..Asked::errors(id, "a", HOUR_MS, 1) };
+        graph.subscriptions().install(vec![asked.compiled()]).await.unwrap();
+        for _ in 0..2 {
+            journal.append(error("a", 1)).await.unwrap();
+        }
+        let mut rows = Vec::new();
+        for _ in 0..3000 {
+            rows = catalog.alerts(&query).await.unwrap();
+            if !rows.is_empty() && shown(&graph.subscriptions(), id) == Some(2 * (round as i64 + 1)) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(rows.iter().map(|row| (row.kind, row.key.as_str())).collect::<Vec<_>>(), [(TransitionKind::Fired, "{\"environment\":\"a\"}")]);
+        let restored = catalog.restore_alerts().await.unwrap();
+        assert_eq!(
+            restored.active.iter().map(|alert| (alert.subscription_id, alert.since_ms, alert.fired_ms)).collect::<Vec<_>>(),
+            [(id, 0, rows[0].fired_time_ms)]
+        );
+        // A crash: what this one holds is not committed any more.
+        catalog.take_partition(0, 1).await.unwrap();
+        let ended = tokio::task::spawn_blocking(move || {
+            journal.close();
+            graph.stop()
+        });
+        let _ = ended.await.unwrap();
+        catalog.close().await;
+    }
 }

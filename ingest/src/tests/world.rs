@@ -123,7 +123,7 @@ impl World {
             .iter()
             .map(|record| match Record::decode(&record.encode()).unwrap().content {
                 Content::Intake(intake) => *intake,
-                Content::Project(_) => panic!("the doors append no projects"),
+                _ => panic!("the doors append nothing but intakes"),
             })
             .collect()
     }

@@ -139,3 +139,20 @@ fn a_closed_journal_takes_no_more_and_is_read_on() {
     drop(journal);
     assert_eq!(open(options(), &disk).1.end, 5);
 }
+
+#[test]
+fn a_segment_begun_on_request_lets_everything_before_it_go() {
+    let disk = Faulty::new();
+    let (journal, _) = open(options(), &disk);
+    for id in 0..5 {
+        append(&journal, record(id, 10)).unwrap();
+    }
+    assert_eq!(journal.truncate_before(5).unwrap(), 0, "the segment that is written stays");
+    journal.begin_segment();
+    for id in 5..7 {
+        append(&journal, record(id, 10)).unwrap();
+    }
+    assert_eq!(journal.status().segments, 2, "one request begins one segment");
+    assert!(journal.truncate_before(6).unwrap() > 0);
+    assert_eq!((journal.start(), journal.end(), journal.status().segments), (5, 7, 1));
+}

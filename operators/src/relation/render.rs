@@ -145,6 +145,16 @@ pub fn render(
     options: RenderOptions,
     emit: impl FnMut(TemplateAdvance) + 'static,
 ) -> Result<TemplateInputs, RenderError> {
+    // Boxed here, so that the operators are compiled with this crate and not again with each that calls it.
+    render_boxed(scope, template, options, Box::new(emit))
+}
+
+fn render_boxed(
+    scope: Scope<'_, Time>,
+    template: Arc<Template>,
+    options: RenderOptions,
+    emit: Box<dyn FnMut(TemplateAdvance)>,
+) -> Result<TemplateInputs, RenderError> {
     check(&template)?;
     let (handle, messages) = scope.new_input::<Vec<Message>>();
     let meter = Rc::new(Meter::new(options.quotas, scope.peers() as u64));

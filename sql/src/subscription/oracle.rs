@@ -234,7 +234,7 @@ impl History {
             let hot = self.held[index].get(table.name).cloned().unwrap_or_default();
             (table.name, TableSnapshot { hot: hot.into(), cold: Arc::new([]) })
         });
-        Snapshot { tick_ms: self.ticks[index].0, tables: tables.collect() }
+        Snapshot { tick_ms: self.ticks[index].0, tables: tables.collect(), ..Snapshot::default() }
     }
 
     /// The ticks from one on, which begins with all rows that are there after it, as after a restart.

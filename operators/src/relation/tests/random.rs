@@ -129,7 +129,10 @@ fn plan(tape: &mut Tape<'_>, depth: usize) -> M {
         }
         5 => {
             let first = plan(tape, depth - 1);
-            let second = M { node: N::Map { filter: conditions(tape, &first.types), columns: (0..first.types.len()).map(column).collect(), input: Box::new(first.clone()) }, types: first.types.clone() };
+            let second = M {
+                node: N::Map { filter: conditions(tape, &first.types), columns: (0..first.types.len()).map(column).collect(), input: Box::new(first.clone()) },
+                types: first.types.clone(),
+            };
             M { types: first.types.clone(), node: N::Union(vec![first, second]) }
         }
         6 => {
