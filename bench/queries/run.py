@@ -34,7 +34,7 @@ def main():
     parser.add_argument("--only")
     asked = parser.parse_args()
     if not PROGRAM.exists():
-        subprocess.run(["cargo", "build", "--release", "--locked", "-p", "weir-sql", "--example", "workload"], cwd=ROOT, check=True)
+        subprocess.run(["cargo", "build", "--release", "--locked", "--workspace", "--example", "workload"], cwd=ROOT, check=True)
     folder = asked.folder or pathlib.Path.home() / f".cache/weir/workload-{asked.errors}-{asked.spans}"
     report = {}
     with Lake(folder, asked.errors, asked.spans) as lake:

@@ -139,7 +139,8 @@ impl Engine {
         let disk = DiskManagerBuilder::default()
             .with_mode(DiskManagerMode::Directories(vec![options.spill.clone()]))
             .with_max_temp_directory_size(options.spill_bytes_max);
-        let runtime = RuntimeEnvBuilder::new().with_disk_manager_builder(disk).with_metadata_cache_limit(FOOTER_BYTES_MAX).build().map_err(std::io::Error::other)?;
+        let runtime =
+            RuntimeEnvBuilder::new().with_disk_manager_builder(disk).with_metadata_cache_limit(FOOTER_BYTES_MAX).build().map_err(std::io::Error::other)?;
         let threads = Builder::new_multi_thread().worker_threads(options.parts).thread_name("query").enable_all().build()?;
         let running = RunningQueries::new(Bounds {
             server_max: options.concurrent_queries_max,
@@ -149,7 +150,7 @@ impl Engine {
         });
         let memory = SharedMemory::new(options.memory_bytes_max);
         let subscriptions = Control::default();
-        let (sessions, threads) = (Sessions::new(&options, subscriptions.clone()), Threads(Some(threads)));
+        let (sessions, threads) = (Sessions::new(&options, &runtime, subscriptions.clone()), Threads(Some(threads)));
         let planner = Planner::new(sessions.template().clone()).map_err(std::io::Error::other)?;
         Ok(Self(Arc::new(Inner { snapshots, options, runtime, memory, sessions, running, threads, subscriptions, planner })))
     }
@@ -236,8 +237,7 @@ impl Engine {
         let place = inner.running.begin(&planned.scope, id, &planned.sql, Arc::clone(&memory)).await;
         let place = place.inspect_err(|error| metrics::counter!(telemetry::QUERIES, "result" => error.kind()).increment(1))?;
         let runtime = Arc::new(RuntimeEnv { memory_pool: memory, ..inner.runtime.clone() });
-        let task =
-            Task { state: *state, plan, schema, runtime, place, time_max: inner.options.query_time_max, rows_max: inner.options.rows_max };
+        let task = Task { state: *state, plan, schema, runtime, place, time_max: inner.options.query_time_max, rows_max: inner.options.rows_max };
         Ok(QueryStream::start(task, inner.threads.handle()))
     }
 

@@ -5,7 +5,8 @@
 
 use std::sync::{Arc, LazyLock};
 
-use datafusion::arrow::array::{AsArray, StringBuilder};
+use datafusion::arrow::array::{Array, AsArray, FixedSizeBinaryArray, StringArray};
+use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Result, ScalarValue, plan_err};
@@ -56,10 +57,24 @@ impl ScalarUDFImpl for HexId {
         let Some(ids) = args.args.first() else { return plan_err!("hex_id takes an id") };
         let ids = ids.to_array(args.number_rows)?;
         let Some(ids) = ids.as_fixed_size_binary_opt() else { return plan_err!("hex_id takes an id of 16 bytes") };
-        let mut text = StringBuilder::with_capacity(ids.iter().len(), ids.iter().len() * 32);
-        ids.iter().for_each(|id| text.append_option(id.map(hex)));
-        Ok(ColumnarValue::Array(Arc::new(text.finish())))
+        Ok(ColumnarValue::Array(Arc::new(texts(ids)?)))
     }
+}
+
+/// The digits of every byte.
+static DIGITS: LazyLock<[[u8; 2]; 256]> = LazyLock::new(|| {
+    const HEXADECIMAL: &[u8; 16] = b"0123456789abcdef";
+    std::array::from_fn(|byte| [HEXADECIMAL[byte >> 4], HEXADECIMAL[byte & 15]])
+});
+
+/// The texts of ids. Every text has 32 characters, so all are written in one go, those of nulls included.
+fn texts(ids: &FixedSizeBinaryArray) -> Result<StringArray> {
+    let bytes = ids.values().get(..ids.len() * 16).unwrap_or_default();
+    let digits = &*DIGITS;
+    let mut text = Vec::with_capacity(bytes.len() * 2);
+    bytes.iter().for_each(|byte| text.extend_from_slice(&digits[usize::from(*byte)]));
+    let offsets = OffsetBuffer::from_repeated_length(32, ids.len());
+    Ok(StringArray::try_new(offsets, text.into(), ids.nulls().cloned())?)
 }
 
 /// The argument, where an expression is the text of an id.
@@ -141,6 +156,17 @@ fn never(id: Expr, is_equality: bool) -> Expr {
 mod tests {
     use super::*;
     use datafusion::logical_expr::col;
+
+    #[test]
+    fn ids_as_text() {
+        let given = [Some([0u8; 16]), None, Some([0xab; 16]), Some([0x0f; 16])];
+        let array = FixedSizeBinaryArray::try_from_sparse_iter_with_size(given.into_iter(), 16).unwrap();
+        for (from, length) in [(0, 4), (1, 3), (2, 1), (0, 0)] {
+            let got = texts(array.slice(from, length).as_fixed_size_binary()).unwrap();
+            let want: Vec<Option<String>> = given[from..from + length].iter().map(|id| id.map(|id| hex(&id))).collect();
+            assert_eq!(got.iter().map(|text| text.map(str::to_owned)).collect::<Vec<_>>(), want);
+        }
+    }
 
     #[test]
     fn comparisons_with_text_become_comparisons_with_bytes() {

@@ -75,7 +75,9 @@ impl MemoryPool for QueryMemory {
         let exhausted = |whose: &str, used: usize, setting: &str, bytes_max: usize| {
             let (used, more, max) = (mebibytes(used), mebibytes(additional), mebibytes(bytes_max));
             let name = reservation.consumer().name();
-            DataFusionError::ResourcesExhausted(format!("{whose} has {used:.1} MiB, and {name} needs {more:.1} MiB more than its share of {max:.1} MiB ({setting})"))
+            DataFusionError::ResourcesExhausted(format!(
+                "{whose} has {used:.1} MiB, and {name} needs {more:.1} MiB more than its share of {max:.1} MiB ({setting})"
+            ))
         };
         if self.own.try_grow(reservation, additional).is_err() {
             return Err(exhausted("it", self.own.reserved(), "query.max_bytes_per_query", self.bytes_max));

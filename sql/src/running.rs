@@ -211,7 +211,10 @@ impl RunningQueries {
     pub(crate) fn kill(&self, scope: &Scope, number: u64) -> bool {
         let state = self.state();
         let query = state.queries.get(&number).filter(|query| query.may_be_stopped_by(scope));
-        query.inspect(|query| drop(query.stop.send_replace(true))).is_some()
+        if let Some(query) = query {
+            query.stop.send_replace(true);
+        }
+        query.is_some()
     }
 
     /// The queries that a caller may know of: with a token for every project those of the organisation, else those of the token.
@@ -281,7 +284,10 @@ mod tests {
         let (a, b, other) = (scope(1, "a"), scope(1, "b"), scope(2, "a"));
         let mut held = vec![begin(&queries, &a, 1).await.unwrap(), begin(&queries, &a, 2).await.unwrap()];
         let busy = |result: Result<Place, QueryError>| result.unwrap_err().to_string();
-        assert!(busy(begin(&queries, &a, 3).await).contains("2 queries of the token a are running, and no more of one may at a time (query.max_concurrent_per_token)"));
+        assert!(
+            busy(begin(&queries, &a, 3).await)
+                .contains("2 queries of the token a are running, and no more of one may at a time (query.max_concurrent_per_token)")
+        );
         held.push(begin(&queries, &b, 3).await.unwrap());
         assert!(busy(begin(&queries, &b, 4).await).contains("3 queries of this organisation"));
         held.push(begin(&queries, &other, 5).await.unwrap());

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::catalog::{MemoryCatalogProviderList, TableProvider};
 use datafusion::common::{Result, internal_datafusion_err};
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::optimizer::Analyzer;
 use datafusion::prelude::SessionConfig;
 use weir_dataflow::reach::Reach;
 use weir_dataflow::snapshot::Snapshot;
@@ -44,11 +46,13 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    pub(crate) fn new(options: &EngineOptions, subscriptions: Control) -> Self {
-        let mut template = SessionStateBuilder::new().with_config(session_config(options)).with_default_features();
+    pub(crate) fn new(options: &EngineOptions, runtime: &RuntimeEnv, subscriptions: Control) -> Self {
+        let mut template = SessionStateBuilder::new().with_config(session_config(options)).with_runtime_env(Arc::new(runtime.clone())).with_default_features();
         template.aggregate_functions().get_or_insert_default().extend(functions::aggregates());
         template.scalar_functions().get_or_insert_default().extend(functions::scalars());
-        let template = template.with_analyzer_rule(Arc::new(WriteOut)).with_optimizer_rule(Arc::new(CompareBytes)).build();
+        let mut analyzer = Analyzer::new().rules;
+        analyzer.insert(0, Arc::new(WriteOut));
+        let template = template.with_analyzer_rules(analyzer).with_optimizer_rule(Arc::new(CompareBytes)).build();
         Self { template, subscriptions, kept: Mutex::default() }
     }
 

@@ -10,7 +10,7 @@ NAMES = re.findall(r"^-- (Q\d+) ", QUERIES.read_text(), flags=re.M)
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory):
-    assert PROGRAM.exists(), f"there is no {PROGRAM}: cargo build --release -p weir-sql --example workload"
+    assert PROGRAM.exists(), f"there is no {PROGRAM}: cargo build --release --workspace --example workload"
     with Lake(tmp_path_factory.mktemp("workload"), 8000, 8000) as made:
         yield made
 

@@ -1,5 +1,6 @@
 """Runs the real program on an empty data directory, and talks to it from outside only."""
 
+import contextlib
 import dataclasses
 import http.client
 import json
@@ -186,6 +187,34 @@ class Weir:
                 return got
             assert time.monotonic() < end, f"{sql}: {got!r} after {UNTIL_S} s, not {'as wanted' if callable(want) else repr(want)}; log: {self.said()[-1000:]}"
             time.sleep(0.1)
+
+    # -- queries that run -------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def asking(self, sql):
+        """`weir query` as a process that runs meanwhile."""
+        command = [BINARY, "query", sql, "--url", f"grpc://127.0.0.1:{self.flight}", "--token", self.token]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.env, cwd=self.data.parent)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+    def running(self):
+        """Number and statement of the queries that run, as a token of its own sees them."""
+        self._watcher = getattr(self, "_watcher", None) or self.create_token("watcher-" + uuid.uuid4().hex[:8])
+        return [(row["number"], row["statement"]) for row in self.query("SHOW QUERIES", self._watcher)]
+
+    def until_running(self, count):
+        end = time.monotonic() + UNTIL_S
+        while len(self.running()) != count:
+            assert time.monotonic() < end, f"{self.running()} run after {UNTIL_S} s, not {count}"
+
+    def metrics(self):
+        """{(name, labels): value}"""
+        lines = re.findall(r"^(\w+)(?:\{(.*?)\})? (\S+)$", self.get("/metrics").text(), flags=re.M)
+        return {(name, labels): float(value) for name, labels, value in lines}
 
     def outcomes(self, where="true"):
         """{(outcome, reason, category): quantity}"""

@@ -169,14 +169,14 @@ pub fn errors(table: &Table, count: usize) -> Result<RecordBatch> {
         ("primary_hash", ids(groups.iter().map(|g| Some(id(HASH, *g as u64))))),
         ("trace_id", ids(numbers().map(|n| Some(id(TRACE, n % 500))))),
         ("level", texts(levels.into_iter())),
-        ("environment", Arc::new(environments.into_iter().map(|e| (!e.is_empty()).then_some(e)).collect::<StringArray>())),
+        ("environment", Arc::new(environments.into_iter().map(|e| (!e.is_empty()).then_some(e)).collect::<StringArray>()) as ArrayRef),
         ("release", texts(releases.into_iter())),
         ("title", texts(titles.iter().map(String::as_str))),
         ("message", texts(messages.into_iter())),
         ("transaction_name", texts(transactions.into_iter())),
-        ("user_hash", Arc::new(Int64Array::from(users))),
+        ("user_hash", Arc::new(Int64Array::from(users)) as ArrayRef),
         ("user_email", texts(emails.iter().map(String::as_str))),
-        ("unhandled", Arc::new(unhandled)),
+        ("unhandled", Arc::new(unhandled) as ArrayRef),
         ("tags", maps(browsers.into_iter().zip(systems).map(|(b, s)| vec![("browser.name", b), ("os", s)]))),
         ("frames", frames(table, &functions)),
         ("type", texts((0..count).map(|_| "error"))),
@@ -212,11 +212,11 @@ pub fn spans(table: &Table, count: usize) -> Result<RecordBatch> {
         ("status", texts(statuses.into_iter())),
         ("start_ts", us(starts)),
         ("end_ts", us(ends.iter().copied())),
-        ("duration_ms", Arc::new(Float64Array::from(durations.clone()))),
-        ("exclusive_ms", Arc::new(durations.iter().map(|d| Some(d / 2.0)).collect::<Float64Array>())),
+        ("duration_ms", Arc::new(Float64Array::from(durations.clone())) as ArrayRef),
+        ("exclusive_ms", Arc::new(durations.iter().map(|d| Some(d / 2.0)).collect::<Float64Array>()) as ArrayRef),
         ("transaction_name", texts(transactions.into_iter())),
-        ("user_hash", Arc::new(users)),
-        ("sample_weight", Arc::new(Float64Array::from(vec![8.0; count]))),
+        ("user_hash", Arc::new(users) as ArrayRef),
+        ("sample_weight", Arc::new(Float64Array::from(vec![8.0; count])) as ArrayRef),
     ]);
     filled(table, count, columns)
 }
@@ -250,11 +250,11 @@ fn issues(table: &Table) -> Result<RecordBatch> {
         ("title", texts(titles.iter().map(String::as_str))),
         ("status", texts((0..count).map(|_| dice.one_of(&["unresolved", "unresolved", "resolved"])))),
         ("substatus", texts((0..count).map(|_| "new"))),
-        ("priority", Arc::new(Int16Array::from(vec![75; count]))),
+        ("priority", Arc::new(Int16Array::from(vec![75; count])) as ArrayRef),
         ("first_seen", ms(&keys.iter().map(|(_, g)| MIDNIGHT_MS - g % 20 * 3_600_000).collect::<Vec<_>>())),
-        ("times_seen", Arc::new(Int64Array::from(vec![9; count]))),
+        ("times_seen", Arc::new(Int64Array::from(vec![9; count])) as ArrayRef),
         ("first_release", texts((0..count).map(|_| dice.one_of(&["app@2.1.0", "app@2.0.0"])))),
-        ("assignee_team_id", Arc::new((0..count).map(|_| dice.one_of(&[None, Some(7)])).collect::<Int64Array>())),
+        ("assignee_team_id", Arc::new((0..count).map(|_| dice.one_of(&[None, Some(7)])).collect::<Int64Array>()) as ArrayRef),
     ]);
     filled(table, count, columns)
 }
@@ -293,7 +293,7 @@ fn sessions(table: &Table) -> Result<RecordBatch> {
         ("environment", texts((0..count).map(|_| "production"))),
         ("status", texts((0..count).map(|_| status(dice.below(100))))),
         ("user_hash", Arc::new((0..count).map(|_| Some(dice.below(900) as i64)).collect::<Int64Array>()) as ArrayRef),
-        ("quantity", Arc::new(Int64Array::from(vec![1; count]))),
+        ("quantity", Arc::new(Int64Array::from(vec![1; count])) as ArrayRef),
     ]);
     filled(table, count, columns)
 }

@@ -112,11 +112,7 @@ mod tests {
     #[test]
     fn only_what_is_there_can_be_chosen() {
         let text = |text: &str| SessionOptionValue { option_value: Some(OptionValue::Text(text.to_owned())) };
-        let given = [
-            ("catalog", text("weir")),
-            ("schema", text("private")),
-            ("timezone", text("UTC")),
-        ];
+        let given = [("catalog", text("weir")), ("schema", text("private")), ("timezone", text("UTC"))];
         let request = SetSessionOptionsRequest { session_options: given.map(|(name, value)| (name.to_owned(), value)).into() };
         let request = SetSessionOptionsRequest::decode(request.encode_to_vec().as_slice()).unwrap();
         let errors: Vec<(String, i32)> = set(request).errors.into_iter().map(|(name, error)| (name, error.value)).collect();

@@ -19,7 +19,9 @@ pub(super) static TYPES: LazyLock<XdbcTypeInfoData> = LazyLock::new(|| {
     types.append(plain("DOUBLE", XdbcDataType::XdbcDouble, Some(53)).binary().into());
     types.append(plain("VARCHAR", XdbcDataType::XdbcVarchar, Some(i32::MAX)).quoted("'").into());
     types.append(plain("DATE", XdbcDataType::XdbcDate, Some(10)).quoted("DATE '").dated(DATE).into());
-    types.append(plain("TIMESTAMP", XdbcDataType::XdbcTimestamp, Some(29)).quoted("TIMESTAMP '").scaled(0, 9).dated(XdbcDatetimeSubcode::XdbcSubcodeTimestamp).into());
+    types.append(
+        plain("TIMESTAMP", XdbcDataType::XdbcTimestamp, Some(29)).quoted("TIMESTAMP '").scaled(0, 9).dated(XdbcDatetimeSubcode::XdbcSubcodeTimestamp).into(),
+    );
     types.build().expect("each type has every column")
 });
 

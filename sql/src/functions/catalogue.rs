@@ -367,7 +367,9 @@ fn seconds(args: &[Expr], around: &Around<'_>) -> Result<Expr> {
 /// An argument that must be known when the statement is planned.
 fn word(expr: &Expr, name: &str) -> Result<String> {
     match expr {
-        Expr::Literal(ScalarValue::Utf8(Some(text)) | ScalarValue::LargeUtf8(Some(text)) | ScalarValue::Utf8View(Some(text)), _) => Ok(text.to_ascii_lowercase()),
+        Expr::Literal(ScalarValue::Utf8(Some(text)) | ScalarValue::LargeUtf8(Some(text)) | ScalarValue::Utf8View(Some(text)), _) => {
+            Ok(text.to_ascii_lowercase())
+        }
         Expr::Cast(cast) => word(&cast.expr, name),
         other => plan_err!("{name} must be a text in quotes, not {other}"),
     }
@@ -381,7 +383,9 @@ fn comparison(operator: &Expr) -> Result<Operator> {
         "<=" | "lessorequals" => Operator::LtEq,
         ">" | "greater" => Operator::Gt,
         ">=" | "greaterorequals" => Operator::GtEq,
-        other => return plan_err!("count_if knows the operators = != < <= > >= and equals, notEquals, less, lessOrEquals, greater, greaterOrEquals, not {other}"),
+        other => {
+            return plan_err!("count_if knows the operators = != < <= > >= and equals, notEquals, less, lessOrEquals, greater, greaterOrEquals, not {other}");
+        }
     })
 }
 

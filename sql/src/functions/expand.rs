@@ -1,15 +1,17 @@
 //! Writes the aggregates of the field out, in the plan.
 //!
 //! `apdex(d, 300)` over some rows becomes two counts and a sum over the same rows, with the division above them. Calls that
-//! have a part in common share it: all quantiles of a column read one sketch.
+//! have a part in common share it: all quantiles of a column read one sketch. This comes before types are coerced, so what is
+//! written out is cast and compared as if it had been written by hand.
 
 use std::sync::Arc;
 
+use datafusion::arrow::datatypes::Field;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, Result, plan_err};
 use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction, WindowFunctionParams};
-use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Projection, Window, WindowFunctionDefinition};
+use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Projection, Window, WindowFunctionDefinition, cast};
 use datafusion::optimizer::AnalyzerRule;
 
 use super::field::{Definition, FieldFunction};
@@ -55,7 +57,7 @@ fn write_out_aggregate(aggregate: Aggregate) -> Result<LogicalPlan> {
     let mut parts = Vec::new();
     let answers = aggregate.aggr_expr.iter().map(|expr| written_out(expr, &around, &mut parts)).collect::<Result<Vec<_>>>()?;
     let names = aggregate.schema.iter().skip(aggregate.schema.fields().len() - aggregate.aggr_expr.len());
-    let answers: Vec<Expr> = answers.into_iter().zip(names).map(|(answer, (_, field))| answer.alias(field.name())).collect();
+    let answers: Vec<Expr> = answers.into_iter().zip(names).map(|(answer, (_, field))| as_field(answer, field)).collect();
     let counted = Aggregate::try_new(Arc::clone(&aggregate.input), aggregate.group_expr.clone(), parts)?;
     let groups = counted.schema.fields().len() - counted.aggr_expr.len();
     let columns: Vec<Expr> = counted.schema.iter().take(groups).map(|(qualifier, field)| Expr::Column(Column::from((qualifier, field)))).collect();
@@ -69,11 +71,19 @@ fn write_out_window(window: Window) -> Result<LogicalPlan> {
     let answers = window.window_expr.iter().map(|expr| written_out(expr, &around, &mut parts)).collect::<Result<Vec<_>>>()?;
     let before = window.input.schema().fields().len();
     let names = window.schema.iter().skip(before);
-    let answers: Vec<Expr> = answers.into_iter().zip(names).map(|(answer, (_, field))| answer.alias(field.name())).collect();
+    let answers: Vec<Expr> = answers.into_iter().zip(names).map(|(answer, (_, field))| as_field(answer, field)).collect();
     let counted = Window::try_new(parts, Arc::clone(&window.input))?;
     let columns: Vec<Expr> = counted.schema.iter().take(before).map(|(qualifier, field)| Expr::Column(Column::from((qualifier, field)))).collect();
     let columns = columns.into_iter().chain(answers).collect();
     Ok(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(LogicalPlan::Window(counted)))?))
+}
+
+/// An answer with the type and the name that the call was given when it was planned.
+fn as_field(answer: Expr, field: &Field) -> Expr {
+    match answer.unalias() {
+        column @ Expr::Column(_) => column.alias(field.name()),
+        answer => cast(answer, field.data_type().clone()).alias(field.name()),
+    }
 }
 
 /// An aggregate expression over the columns of `parts`, which gains those that it needs.

@@ -43,7 +43,7 @@ pub(crate) struct Parameter {
 /// Kinds of arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Any number, taken as a floating-point one.
+    /// A number.
     Number,
     /// Text.
     Text,
@@ -83,41 +83,32 @@ impl Definition {
         format!("{}({})", self.name, parameters.collect::<Vec<_>>().join(", "))
     }
 
-    fn coerced(&self, given: &[DataType]) -> Result<Vec<DataType>> {
+    fn check(&self, given: &[DataType]) -> Result<()> {
         let least = self.parameters.iter().filter(|p| p.default.is_none()).count();
         if !(least..=self.parameters.len()).contains(&given.len()) {
             return plan_err!("{} was given {} arguments", self.syntax(), given.len());
         }
         let first = given.first().cloned().unwrap_or(DataType::Null);
-        let mut types = Vec::new();
         for (p, given) in self.parameters.iter().zip(given) {
-            let Some(data_type) = p.kind.accepts(given, &first) else {
+            if !p.kind.accepts(given, &first) {
                 return plan_err!("{}: {} must be {}, not {given}", self.syntax(), p.name, p.kind.words());
-            };
-            types.push(data_type);
+            }
         }
-        // What is compared with the first argument gives both sides their type.
-        let likes: Vec<usize> = (0..types.len()).filter(|at| self.parameters[*at].kind == Kind::LikeFirst).collect();
-        if let Some(common) = likes.iter().map(|at| types[*at].clone()).reduce(|a, b| comparison_coercion(&a, &b).unwrap_or(a)) {
-            likes.iter().chain([&0]).for_each(|at| types[*at] = common.clone());
-        }
-        Ok(types)
+        Ok(())
     }
 }
 
 impl Kind {
-    /// The type that an argument is cast to, if it is of this kind.
-    fn accepts(self, given: &DataType, first: &DataType) -> Option<DataType> {
-        let is_null = *given == DataType::Null;
-        match self {
-            Self::Number => (given.is_numeric() || is_null).then_some(DataType::Float64),
-            Self::Text if is_null => Some(DataType::Utf8),
-            Self::Text => is_text(given).then(|| given.clone()),
-            Self::Condition => (*given == DataType::Boolean || is_null).then_some(DataType::Boolean),
-            Self::Time => (given.is_temporal() || is_null).then(|| given.clone()),
-            Self::Any => Some(given.clone()),
-            Self::LikeFirst => comparison_coercion(first, given),
-        }
+    fn accepts(self, given: &DataType, first: &DataType) -> bool {
+        *given == DataType::Null
+            || match self {
+                Self::Number => given.is_numeric(),
+                Self::Text => is_text(given),
+                Self::Condition => *given == DataType::Boolean,
+                Self::Time => given.is_temporal(),
+                Self::Any => true,
+                Self::LikeFirst => comparison_coercion(first, given).is_some(),
+            }
     }
 
     fn words(self) -> &'static str {
@@ -156,7 +147,8 @@ impl FieldFunction {
     pub(super) fn new(definition: &'static Definition) -> Self {
         let mut documentation = Documentation::builder(SECTION, definition.meaning, definition.syntax()).with_sql_example(definition.example);
         for p in definition.parameters {
-            documentation = documentation.with_argument(p.name, p.default.map_or_else(|| p.kind.words().to_owned(), |d| format!("{}; {d} by default", p.kind.words())));
+            documentation =
+                documentation.with_argument(p.name, p.default.map_or_else(|| p.kind.words().to_owned(), |d| format!("{}; {d} by default", p.kind.words())));
         }
         Self { definition, documentation: documentation.build() }
     }
@@ -203,7 +195,8 @@ impl AggregateUDFImpl for FieldFunction {
     }
 
     fn coerce_types(&self, given: &[DataType]) -> Result<Vec<DataType>> {
-        self.definition.coerced(given)
+        // Arguments stay as they are: what the call is written out to casts and compares them as any expression does.
+        self.definition.check(given).map(|()| given.to_vec())
     }
 
     fn accumulator(&self, _arguments: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {

@@ -222,7 +222,9 @@ impl ScalarUDFImpl for SketchQuantile {
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
         let (sketches, fractions) = (arrays[0].as_binary::<i32>(), arrays[1].as_primitive::<Float64Type>());
         let one = |(sketch, fraction): (Option<&[u8]>, Option<f64>)| match (sketch, fraction) {
-            (Some(_), Some(fraction)) if !(0.0..=1.0).contains(&fraction) => exec_err!("{fraction} is no fraction: a quantile is asked for with 0 to 1, 0.95 for the 95th percentile"),
+            (Some(_), Some(fraction)) if !(0.0..=1.0).contains(&fraction) => {
+                exec_err!("{fraction} is no fraction: a quantile is asked for with 0 to 1, 0.95 for the 95th percentile")
+            }
             (Some(sketch), Some(fraction)) => Ok(read(sketch)?.quantile(fraction)),
             _ => Ok(None),
         };

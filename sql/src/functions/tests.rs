@@ -11,8 +11,10 @@ async fn answers() {
     let engine = engine(Snapshot { tick_ms: 7_200_000, ..Snapshot::default() }, options(folder.path()));
     const SPANS: &str = "(VALUES (100.0, 'ok', 'u1', 1), (300.0, 'internal_error', 'u2', 2), (900.0, 'cancelled', '', 3), (1300.0, 'not_found', 'u1', NULL)) \
                          t(d, status, u, n)";
-    const SESSIONS: &str = "(VALUES ('r1', 'exited', 7, 1), ('r1', 'crashed', 3, 2), ('r1', 'exited', 5, 2), ('r2', 'errored', 1, NULL)) t(release, status, q, u)";
-    const TIMES: &str = "(VALUES (TIMESTAMP '1970-01-01 01:10:00', 'a'), (TIMESTAMP '1970-01-01 01:20:00', 'b'), (TIMESTAMP '1970-01-01 00:30:00', 'c')) t(received, id)";
+    const SESSIONS: &str =
+        "(VALUES ('r1', 'exited', 7, 1), ('r1', 'crashed', 3, 2), ('r1', 'exited', 5, 2), ('r2', 'errored', 1, NULL)) t(release, status, q, u)";
+    const TIMES: &str =
+        "(VALUES (TIMESTAMP '1970-01-01 01:10:00', 'a'), (TIMESTAMP '1970-01-01 01:20:00', 'b'), (TIMESTAMP '1970-01-01 00:30:00', 'c')) t(received, id)";
     let none = |from: &str| format!("{from} WHERE false");
     for (select, from, want) in [
         // One transaction of a second: tolerated, not failed.
@@ -43,8 +45,16 @@ async fn answers() {
         // The range is that of WHERE, until now() where nothing says otherwise, and the width of buckets where there are any.
         ("epm()", format!("{TIMES} WHERE received > now() - INTERVAL '1 hour'"), json!([[2.0 / 60.0]])),
         ("epm()", format!("{TIMES} WHERE received >= TIMESTAMP '1970-01-01 00:00:00' AND received < TIMESTAMP '1970-01-01 00:40:00'"), json!([[1.0 / 40.0]])),
-        ("date_bin(INTERVAL '30 minutes', received) AS b, epm()", format!("{TIMES} GROUP BY b ORDER BY b"), json!([["1970-01-01T00:30:00", 1.0 / 30.0], ["1970-01-01T01:00:00", 2.0 / 30.0]])),
-        ("date_trunc('hour', received) AS b, eps() * 3600", format!("{TIMES} GROUP BY b ORDER BY b"), json!([["1970-01-01T00:00:00", 1.0], ["1970-01-01T01:00:00", 2.0]])),
+        (
+            "date_bin(INTERVAL '30 minutes', received) AS b, epm()",
+            format!("{TIMES} GROUP BY b ORDER BY b"),
+            json!([["1970-01-01T00:30:00", 1.0 / 30.0], ["1970-01-01T01:00:00", 2.0 / 30.0]]),
+        ),
+        (
+            "date_trunc('hour', received) AS b, eps() * 3600",
+            format!("{TIMES} GROUP BY b ORDER BY b"),
+            json!([["1970-01-01T00:00:00", 1.0], ["1970-01-01T01:00:00", 2.0]]),
+        ),
         ("count_range(received, TIMESTAMP '1970-01-01 01:00:00', now()), avg_range(1, received, now(), now())", TIMES.to_owned(), json!([[2, null]])),
         ("http_response_rate(s, 5), http_response_rate(s, 3)", "(VALUES (500), (503), (200), (NULL)) t(s)".to_owned(), json!([[2.0 / 3.0, 0.0]])),
         ("http_response_rate(s, 5)", "(VALUES (CAST(NULL AS INT))) t(s)".to_owned(), json!([[0.0]])),
@@ -53,14 +63,26 @@ async fn answers() {
         ("division(d, n)", "(VALUES (1, 4), (2, 8)) t(d, n)".to_owned(), json!([[0.25]])),
         ("division(d, n)", "(VALUES (1, 0)) t(d, n)".to_owned(), json!([[0.0]])),
         ("avg_compare(r, d, 'a', 'b')", "(VALUES ('a', 10), ('b', 15)) t(r, d)".to_owned(), json!([[0.5]])),
-        ("count_web_vitals(v, 'lcp', 'good'), count_web_vitals(v, 'lcp', 'meh'), count_web_vitals(v, 'lcp', 'poor')", "(VALUES (100), (2500), (4000), (9000)) t(v)".to_owned(), json!([[1, 1, 2]])),
+        (
+            "count_web_vitals(v, 'lcp', 'good'), count_web_vitals(v, 'lcp', 'meh'), count_web_vitals(v, 'lcp', 'poor')",
+            "(VALUES (100), (2500), (4000), (9000)) t(v)".to_owned(),
+            json!([[1, 1, 2]]),
+        ),
         ("performance_score(s, w), opportunity_score(s, w)", "(VALUES (0.5, 1.0), (0.25, 0.5)) t(s, w)".to_owned(), json!([[0.5, 0.75]])),
-        ("histogram(d, 100), histogram(d, 100, 50), histogram(d, 10, 0, 2), histogram(d, 0)", "(VALUES (149)) t(d)".to_owned(), json!([[100.0, 50.0, 290.0, null]])),
+        (
+            "histogram(d, 100), histogram(d, 100, 50), histogram(d, 10, 0, 2), histogram(d, 0)",
+            "(VALUES (149)) t(d)".to_owned(),
+            json!([[100.0, 50.0, 290.0, null]]),
+        ),
         // Parts of a larger expression, under HAVING and ORDER BY, with FILTER, and over a window.
         ("1 - failure_rate(status) FILTER (WHERE d < 1000)", SPANS.to_owned(), json!([[1.0 - 1.0 / 3.0]])),
         ("status", format!("{SPANS} GROUP BY status HAVING apdex(d, 300) < 1 AND p95(d) < 1200 ORDER BY p50(d)"), json!([["cancelled"]])),
         ("d, failure_count(status) OVER (ORDER BY d)", format!("{SPANS} ORDER BY d"), json!([[100.0, 0], [300.0, 1], [900.0, 1], [1300.0, 2]])),
-        ("d, p100(d) OVER (ORDER BY d ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) FROM (VALUES (3), (1), (2)) t(d) ORDER BY d --", "x".to_owned(), json!([[1, 1.0], [2, 2.0], [3, 3.0]])),
+        (
+            "d, p100(d) OVER (ORDER BY d ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) FROM (VALUES (3), (1), (2)) t(d) ORDER BY d --",
+            "x".to_owned(),
+            json!([[1, 1.0], [2, 2.0], [3, 3.0]]),
+        ),
         ("status, count_unique(u) AS users", format!("{SPANS} GROUP BY GROUPING SETS ((status), ()) ORDER BY users DESC, status LIMIT 1"), json!([[null, 2]])),
     ] {
         let sql = format!("SELECT {select} FROM {from}");
@@ -80,11 +102,20 @@ async fn quantiles_are_within_a_hundredth() {
         assert!(near(&got[0][at], want), "{at}: {got}");
     }
     assert!(got[0][7].is_null());
-    let groups = rows(&engine, &everything(), "SELECT v % 3 AS g, p50(v * (1 + v % 3)) FROM (SELECT value AS v FROM generate_series(1, 30000)) GROUP BY g ORDER BY g").await.unwrap();
+    let groups =
+        rows(&engine, &everything(), "SELECT v % 3 AS g, p50(v * (1 + v % 3)) FROM (SELECT value AS v FROM generate_series(1, 30000)) GROUP BY g ORDER BY g")
+            .await
+            .unwrap();
     for (at, want) in [15_000.0, 30_000.0, 45_000.0].into_iter().enumerate() {
         assert!(near(&groups[at][1], want), "{groups}");
     }
-    let windows = rows(&engine, &everything(), "SELECT p50(v) OVER (ORDER BY v ROWS BETWEEN 2 PRECEDING AND CURRENT ROW) AS m FROM (VALUES (10), (20), (30), (40)) t(v) ORDER BY v").await.unwrap();
+    let windows = rows(
+        &engine,
+        &everything(),
+        "SELECT p50(v) OVER (ORDER BY v ROWS BETWEEN 2 PRECEDING AND CURRENT ROW) AS m FROM (VALUES (10), (20), (30), (40)) t(v) ORDER BY v",
+    )
+    .await
+    .unwrap();
     for (at, want) in [10.0, 10.0, 20.0, 30.0].into_iter().enumerate() {
         assert!(near(&windows[at][0], want), "{windows}");
     }
@@ -122,7 +153,15 @@ async fn show_functions_documents_them() {
     let engine = engine(Snapshot::default(), options(folder.path()));
     let listed = rows(&engine, &everything(), "SHOW FUNCTIONS").await.unwrap();
     let listed = listed.as_array().unwrap();
-    for name in super::catalogue::AGGREGATES.iter().map(|d| d.name).chain(["ddsketch", "sketch_quantile", "histogram", "is_handled", "not_handled", "count", "date_bin"]) {
+    for name in super::catalogue::AGGREGATES.iter().map(|d| d.name).chain([
+        "ddsketch",
+        "sketch_quantile",
+        "histogram",
+        "is_handled",
+        "not_handled",
+        "count",
+        "date_bin",
+    ]) {
         let row = listed.iter().find(|row| row[0] == name).unwrap_or_else(|| panic!("{name} is not listed"));
         assert!((2..=3).all(|at| row[at].as_str().is_some_and(|text| !text.is_empty())), "{row}");
     }
@@ -138,7 +177,8 @@ async fn show_functions_documents_them() {
 async fn handled_exceptions() {
     let folder = tempfile::tempdir().unwrap();
     let engine = engine(Snapshot::default(), options(folder.path()));
-    let lists = "(SELECT make_array(named_struct('handled', true), named_struct('handled', false)) AS e UNION ALL SELECT make_array(named_struct('handled', true)))";
+    let lists =
+        "(SELECT make_array(named_struct('handled', true), named_struct('handled', false)) AS e UNION ALL SELECT make_array(named_struct('handled', true)))";
     let got = rows(&engine, &everything(), &format!("SELECT is_handled(e) AS h, not_handled(e) FROM {lists} t ORDER BY h")).await.unwrap();
     assert_eq!(got, json!([[false, true], [true, false]]));
 }

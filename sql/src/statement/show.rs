@@ -74,7 +74,7 @@ fn functions(state: &SessionState) -> Result<RecordBatch> {
     let arguments = |doc: &Documentation| Some(doc.arguments.as_ref()?.iter().map(|(name, what)| format!("{name}: {what}")).collect::<Vec<_>>().join("; "));
     Ok(RecordBatch::try_from_iter_with_nullable([
         ("function_name", Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.0))) as ArrayRef, false),
-        ("function_type", Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.1))), false),
+        ("function_type", Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.1))) as ArrayRef, false),
         ("syntax", text(&|doc| Some(doc.syntax_example.clone())), true),
         ("description", text(&|doc| Some(doc.description.trim().to_owned())), true),
         ("arguments", text(&arguments), true),

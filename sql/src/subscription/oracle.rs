@@ -11,6 +11,7 @@ use datafusion::arrow::array::{
     TimestampMicrosecondArray, TimestampMillisecondArray, UInt32Array,
 };
 use datafusion::arrow::compute::{concat_batches, take_record_batch};
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::physical_plan::collect;
 use serde_json::{Map, Value};
 use weir_dataflow::snapshot::{Snapshot, TableSnapshot};
@@ -516,7 +517,7 @@ fn maintained_rows_are_what_datafusion_answers() {
         Some(from.parse().ok()?..until.parse().ok()?)
     });
     let is_soak = seeds.is_some();
-    let sessions = Sessions::new(&EngineOptions { parts: 1, ..EngineOptions::default() }, Control::default());
+    let sessions = Sessions::new(&EngineOptions { parts: 1, ..EngineOptions::default() }, &RuntimeEnv::default(), Control::default());
     let planner = Planner::new(sessions.template().clone()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut compared = 0;

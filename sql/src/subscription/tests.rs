@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use datafusion::execution::runtime_env::RuntimeEnv;
 use weir_operators::relation::plan::{Node, Relation, Universe};
 use weir_protocol::subscription::SubscriptionOptions;
 
@@ -14,7 +15,7 @@ use crate::session::Sessions;
 pub(super) const WORKLOAD: &str = include_str!("../../../tests/corpus/workload/alerts.sql");
 
 pub(super) fn planner() -> Planner {
-    Planner::new(Sessions::new(&EngineOptions::default(), Control::default()).template().clone()).unwrap()
+    Planner::new(Sessions::new(&EngineOptions::default(), &RuntimeEnv::default(), Control::default()).template().clone()).unwrap()
 }
 
 pub(super) fn everything() -> Scope {

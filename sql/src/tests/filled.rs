@@ -42,7 +42,7 @@ fn empty(data_type: &DataType, rows: usize) -> ArrayRef {
         DataType::Float64 => Arc::new(Float64Array::from(vec![1.0; rows])),
         DataType::Timestamp(TimeUnit::Millisecond, None) => Arc::new(TimestampMillisecondArray::from(vec![0; rows])),
         DataType::Timestamp(TimeUnit::Microsecond, None) => Arc::new(TimestampMicrosecondArray::from(vec![0; rows])),
-        DataType::FixedSizeBinary(16) => Arc::new(FixedSizeBinaryArray::try_from_iter(std::iter::repeat_n([0u8; 16], rows)).unwrap_or_else(|_| FixedSizeBinaryArray::new_null(16, 0))),
+        DataType::FixedSizeBinary(16) => Arc::new(FixedSizeBinaryArray::new(16, vec![0u8; 16 * rows].into(), None)),
         DataType::List(element) => Arc::new(ListArray::new(Arc::clone(element), offsets(), new_empty_array(element.data_type()), None)),
         DataType::Map(entries, sorted) => {
             let none = new_empty_array(entries.data_type()).as_struct().clone();

@@ -18,8 +18,8 @@ fn snapshot() -> Snapshot {
     for table in schema::tables() {
         let columns = Columns::from([
             ("org_id", Arc::new(Int64Array::from(vec![1, 1, 1, 2, 2, 2, 2])) as ArrayRef),
-            ("project_id", Arc::new(Int64Array::from(vec![1, 2, 2, 1, 1, 1, 3]))),
-            ("project", Arc::new(StringArray::from(vec!["a", "b", "b", "x", "x", "x", "y"]))),
+            ("project_id", Arc::new(Int64Array::from(vec![1, 2, 2, 1, 1, 1, 3])) as ArrayRef),
+            ("project", Arc::new(StringArray::from(vec!["a", "b", "b", "x", "x", "x", "y"])) as ArrayRef),
         ]);
         let batch = filled(table, 7, columns).unwrap();
         snapshot.tables.insert(table.name, TableSnapshot { hot: [batch].into(), cold: [].into() });
