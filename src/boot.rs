@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::data_dir::{DataDir, ServeLock};
 
 mod commands;
-mod sources;
+pub mod sources;
 mod subscriptions;
 
 /// The running program.
@@ -36,9 +36,12 @@ pub struct Weir {
     stop_doors: watch::Sender<bool>,
     doors: Vec<JoinHandle<anyhow::Result<()>>>,
     commands_task: JoinHandle<()>,
+    upkeep_task: JoinHandle<()>,
     _lock: ServeLock,
 }
 
+/// How often the values of histograms are folded into buckets.
+const METRICS_FOLDED_EVERY: Duration = Duration::from_secs(5);
 /// How long the doors may take to finish what is under way. With the time for draining and for the last commit a stop stays
 /// below ten seconds.
 const DOORS_CLOSE_MAX: Duration = Duration::from_secs(3);
@@ -59,6 +62,7 @@ impl Weir {
         data.create()?;
         let lock = data.lock()?;
         let metrics = install_metrics()?;
+        let upkeep_task = tokio::spawn(keep_metrics(metrics.clone()));
         // Ports first: a port in use is the commonest mistake, and nothing is written for it.
         let http = bind(config.http, "http").await?;
         let flight = bind(config.flight, "flight").await?;
@@ -111,7 +115,7 @@ impl Weir {
             tokio::spawn(serve_flight(flight, engine, sources::Tokens(catalog.clone()), until_stopped(stopped))),
         ];
         let commands_task = tokio::spawn(commands::journal_all(catalog.clone(), journal.clone(), graph.known_projects()));
-        Ok(Self { catalog, journal, graph, dispatcher, stop_doors, doors, commands_task, _lock: lock })
+        Ok(Self { catalog, journal, graph, dispatcher, stop_doors, doors, commands_task, upkeep_task, _lock: lock })
     }
 
     /// Resolves when the graph has failed for good.
@@ -127,6 +131,7 @@ impl Weir {
     /// Stops everything in order: what was accepted is committed, or stays in the journal for the next start.
     pub async fn stop(self) -> anyhow::Result<()> {
         self.commands_task.abort();
+        self.upkeep_task.abort();
         self.stop_doors.send_replace(true);
         // All doors share the time: what is under way in one does not lengthen the stop of another.
         let deadline = tokio::time::Instant::now() + DOORS_CLOSE_MAX;
@@ -180,6 +185,15 @@ fn install_metrics() -> anyhow::Result<PrometheusHandle> {
     let handle = recorder.handle();
     metrics::set_global_recorder(recorder).map_err(|_| anyhow::anyhow!("metrics are already recorded by something else in this process"))?;
     Ok(handle)
+}
+
+/// Folds what histograms were given into their buckets: until then every value is kept, whether anybody asks for metrics or not.
+async fn keep_metrics(metrics: PrometheusHandle) {
+    let mut every = tokio::time::interval(METRICS_FOLDED_EVERY);
+    loop {
+        every.tick().await;
+        metrics.run_upkeep();
+    }
 }
 
 /// What `/_health/` and `/metrics` say.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use weir_protocol::EventId;
 use weir_protocol::deletion::{Target, UserRef};
+use weir_protocol::encoding::Encoding;
 
 use crate::commands;
 use crate::config::{Config, Flags};
@@ -50,6 +51,8 @@ enum Command {
     Query(QueryArgs),
     /// Follow the rows of a subscription: all that hold, then each change, one JSON object a line
     Subscribe(SubscribeArgs),
+    /// Send recorded envelopes with fresh ids and times, and say how that went
+    Load(LoadArgs),
     /// Check requirements, configuration and reachability
     Check {
         #[command(flatten)]
@@ -230,11 +233,113 @@ pub struct SubscribeArgs {
     pub data: Option<PathBuf>,
 }
 
+/// What `weir load` is given.
+#[derive(Debug, Clone, Args)]
+pub struct LoadArgs {
+    /// Where to send to; several share the load
+    #[arg(long = "dsn", value_name = "DSN", required = true)]
+    pub dsns: Vec<String>,
+    /// A folder of recorded requests: NAME.envelope with NAME.meta.json
+    #[arg(long, value_name = "DIR")]
+    pub corpus: PathBuf,
+    /// Send only the requests whose name this expression matches
+    #[arg(long, value_name = "REGEX", default_value = "")]
+    pub only: String,
+    /// Envelopes a second, sent at their moment whether or not the server keeps up [default: as fast as it goes]
+    #[arg(long, value_name = "N")]
+    pub rate: Option<f64>,
+    /// Connections that are kept alive
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = connections)]
+    pub connections: usize,
+    /// How long to send [default: 10, without --count]
+    #[arg(long, value_name = "N")]
+    pub seconds: Option<f64>,
+    /// How many envelopes to send
+    #[arg(long, value_name = "N")]
+    pub count: Option<u64>,
+    /// How to compress bodies; several share the load
+    #[arg(long = "encoding", value_enum, default_value = "recorded")]
+    pub encodings: Vec<LoadEncoding>,
+    /// Spread errors over about this many issues, the first the most frequent [default: as recorded]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub issues: u64,
+    /// Spread events over this many users [default: as recorded]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub users: u64,
+    /// Spread events over this many releases [default: as recorded]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub releases: u64,
+    /// Ask afterwards, over Flight SQL, whether the tables have what was accepted; nothing else may send meanwhile
+    #[arg(long)]
+    pub verify: bool,
+    /// Ask that often a second for an event that was just accepted, and say how long it took to be there
+    #[arg(long, value_name = "N")]
+    pub probes: Option<f64>,
+    /// The server that is asked
+    #[arg(long, value_name = "URL", env = "WEIR_URL", default_value = "grpc://127.0.0.1:9001")]
+    pub url: String,
+    /// The access token to ask with
+    #[arg(long, value_name = "TOKEN", env = "WEIR_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// How to write the result
+    #[arg(long, value_enum, default_value_t = LoadFormat::Text)]
+    pub format: LoadFormat,
+}
+
+/// More connections would run out of descriptors before they ran out of anything else.
+const CONNECTIONS_MAX: usize = 4096;
+
+fn connections(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| (1..=CONNECTIONS_MAX).contains(n)).ok_or_else(|| format!("give a number from 1 to {CONNECTIONS_MAX}"))
+}
+
+/// How the result of `weir load` is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LoadFormat {
+    /// Lines for people
+    Text,
+    /// A JSON object
+    Json,
+}
+
+/// How bodies are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LoadEncoding {
+    /// Each as its SDK did
+    Recorded,
+    /// Not at all
+    Identity,
+    /// gzip
+    Gzip,
+    /// zlib
+    Deflate,
+    /// Brotli
+    Br,
+    /// Zstandard
+    Zstd,
+}
+
+impl LoadEncoding {
+    /// The encoding; `None` for that of the recording.
+    pub fn encoding(self) -> Option<Encoding> {
+        match self {
+            Self::Recorded => None,
+            Self::Identity => Some(Encoding::Identity),
+            Self::Gzip => Some(Encoding::Gzip),
+            Self::Deflate => Some(Encoding::Deflate),
+            Self::Br => Some(Encoding::Br),
+            Self::Zstd => Some(Encoding::Zstd),
+        }
+    }
+}
+
 impl Cli {
     /// Threads of the async runtime: the doors and the queries need more than a one-off command.
     pub fn async_threads(&self) -> usize {
-        match self.command {
-            Command::Serve { .. } => std::thread::available_parallelism().map_or(2, |n| n.get()).clamp(2, 16),
+        let cores = std::thread::available_parallelism().map_or(2, |n| n.get());
+        match &self.command {
+            Command::Serve { .. } => cores.clamp(2, 16),
+            Command::Load(args) => cores.min(args.connections),
             _ => 1,
         }
     }
@@ -261,6 +366,7 @@ impl Cli {
             }
             Command::Query(args) => commands::query::run(&args).await,
             Command::Subscribe(args) => commands::subscribe::run(&args).await,
+            Command::Load(args) => commands::load::run(&args).await,
             Command::Check { common } => commands::check::run(&common).await,
         }
     }

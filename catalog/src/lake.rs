@@ -98,6 +98,7 @@ impl Catalog {
         ensure_metadata(&mut transaction, data_path).await?;
         let present = read_lake(&mut transaction).await?;
         let mut change = Change::begin(&mut transaction).await?;
+        change.schema_version += 1;
         for table in tables {
             match present.tables.get(table.name) {
                 None => change.create_table(&mut transaction, table).await?,
@@ -213,23 +214,25 @@ fn paths(rows: &[SqliteRow]) -> Result<BTreeMap<String, (i64, String)>, CatalogE
     Ok(columns)
 }
 
-/// One snapshot that changes the lake's tables; nothing is written where nothing changes.
-struct Change {
-    snapshot_id: i64,
+/// One snapshot that changes the lake; nothing is written where nothing changes.
+pub(crate) struct Change {
+    pub(crate) snapshot_id: i64,
     schema_version: i64,
     next_catalog_id: i64,
-    next_file_id: i64,
-    made: Vec<String>,
+    pub(crate) next_file_id: i64,
+    /// What is changed, in DuckLake's words.
+    pub(crate) made: Vec<String>,
 }
 
 impl Change {
-    async fn begin(connection: &mut SqliteConnection) -> Result<Self, CatalogError> {
+    /// The snapshot after the newest. Only for who holds the catalog's lock for writing.
+    pub(crate) async fn begin(connection: &mut SqliteConnection) -> Result<Self, CatalogError> {
         let row = sqlx::query("SELECT snapshot_id, schema_version, next_catalog_id, next_file_id FROM ducklake_snapshot ORDER BY snapshot_id DESC LIMIT 1")
             .fetch_one(&mut *connection)
             .await?;
         Ok(Self {
             snapshot_id: row.try_get::<i64, _>("snapshot_id")? + 1,
-            schema_version: row.try_get::<i64, _>("schema_version")? + 1,
+            schema_version: row.try_get("schema_version")?,
             next_catalog_id: row.try_get("next_catalog_id")?,
             next_file_id: row.try_get("next_file_id")?,
             made: Vec::new(),
@@ -326,7 +329,7 @@ impl Change {
         Ok(next)
     }
 
-    async fn end(self, connection: &mut SqliteConnection) -> Result<(), CatalogError> {
+    pub(crate) async fn end(self, connection: &mut SqliteConnection) -> Result<(), CatalogError> {
         if self.made.is_empty() {
             return Ok(());
         }

@@ -1,13 +1,13 @@
 //! A commit: every table's new files, the changed state, and how far into the journal they reach, in one transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{Row, SqliteConnection};
 use weir_protocol::deletion::Deletion;
 
 use crate::database::Catalog;
 use crate::error::CatalogError;
-use crate::lake::{Lake, TableIds, snapshot_time};
+use crate::lake::{Change, Lake, TableIds};
 use crate::state::{GroupHashRow, IssueStateRow};
 
 /// What a commit makes durable.
@@ -163,32 +163,20 @@ async fn committed_before(connection: &mut SqliteConnection, commit: &Commit) ->
 
 /// Registers the files as one snapshot; without files the newest snapshot stands.
 async fn insert_snapshot(connection: &mut SqliteConnection, lake: &Lake, commit: &Commit) -> Result<i64, CatalogError> {
-    let newest = sqlx::query("SELECT snapshot_id, schema_version, next_catalog_id, next_file_id FROM ducklake_snapshot ORDER BY snapshot_id DESC LIMIT 1")
-        .fetch_one(&mut *connection)
-        .await?;
-    let newest_id: i64 = newest.try_get("snapshot_id")?;
+    let mut change = Change::begin(connection).await?;
+    let snapshot_id = change.snapshot_id;
     if commit.files.is_empty() {
-        return Ok(newest_id);
+        return Ok(snapshot_id - 1);
     }
-    let snapshot_id = newest_id + 1;
-    let mut file_id: i64 = newest.try_get("next_file_id")?;
-    let mut changed = BTreeMap::new();
+    let mut changed = BTreeSet::new();
     for file in &commit.files {
         let table = lake.tables.get(file.table).ok_or_else(|| CatalogError::Corrupt { what: format!("no table {}", file.table) })?;
-        insert_file(connection, table, file, snapshot_id, file_id).await?;
-        changed.insert(table.table_id, ());
-        file_id += 1;
+        insert_file(connection, table, file, snapshot_id, change.next_file_id).await?;
+        changed.insert(table.table_id);
+        change.next_file_id += 1;
     }
-    sqlx::query("INSERT INTO ducklake_snapshot VALUES ($1, $2, $3, $4, $5)")
-        .bind(snapshot_id)
-        .bind(snapshot_time())
-        .bind(newest.try_get::<i64, _>("schema_version")?)
-        .bind(newest.try_get::<i64, _>("next_catalog_id")?)
-        .bind(file_id)
-        .execute(&mut *connection)
-        .await?;
-    let changes = changed.keys().map(|id| format!("inserted_into_table:{id}")).collect::<Vec<_>>().join(",");
-    sqlx::query("INSERT INTO ducklake_snapshot_changes VALUES ($1, $2, 'weir', NULL, NULL)").bind(snapshot_id).bind(changes).execute(&mut *connection).await?;
+    change.made = changed.into_iter().map(|id| format!("inserted_into_table:{id}")).collect();
+    change.end(connection).await?;
     Ok(snapshot_id)
 }
 

@@ -12,7 +12,7 @@ use weir_protocol::ids::ProjectId;
 
 use crate::database::Catalog;
 use crate::error::CatalogError;
-use crate::lake::{Lake, SCHEMA, TableIds, snapshot_text, snapshot_time};
+use crate::lake::{Change, Lake, SCHEMA, TableIds, snapshot_text, snapshot_time};
 use crate::lake_commit::{NewFile, check_generation, insert_file, widened};
 
 /// A file of the newest snapshot.
@@ -133,19 +133,16 @@ impl Catalog {
         let table = lake.tables.get(replacement.table).ok_or_else(|| CatalogError::Corrupt { what: format!("no table {}", replacement.table) })?;
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         check_generation(&mut transaction, 0, replacement.generation).await?;
-        let newest = sqlx::query("SELECT snapshot_id, schema_version, next_catalog_id, next_file_id FROM ducklake_snapshot ORDER BY snapshot_id DESC LIMIT 1")
-            .fetch_one(&mut *transaction)
-            .await?;
-        let snapshot_id = newest.try_get::<i64, _>("snapshot_id")? + 1;
-        let mut file_id: i64 = newest.try_get("next_file_id")?;
+        let mut change = Change::begin(&mut transaction).await?;
+        let snapshot_id = change.snapshot_id;
         let mut rows_gone = 0;
         for id in &replacement.old {
             rows_gone += end_file(&mut transaction, table, *id, snapshot_id).await?;
         }
         for file in &replacement.new {
-            insert_file(&mut transaction, table, file, snapshot_id, file_id).await?;
+            insert_file(&mut transaction, table, file, snapshot_id, change.next_file_id).await?;
             rows_gone -= file.rows as i64;
-            file_id += 1;
+            change.next_file_id += 1;
         }
         if rows_gone != 0 {
             // Values of rows that are gone must not be left behind in the bounds of the table.
@@ -159,25 +156,13 @@ impl Catalog {
                 .execute(&mut *transaction)
                 .await?;
         }
-        sqlx::query("INSERT INTO ducklake_snapshot VALUES ($1, $2, $3, $4, $5)")
-            .bind(snapshot_id)
-            .bind(snapshot_time())
-            .bind(newest.try_get::<i64, _>("schema_version")?)
-            .bind(newest.try_get::<i64, _>("next_catalog_id")?)
-            .bind(file_id)
-            .execute(&mut *transaction)
-            .await?;
         let id = table.table_id;
-        let changes = match (rows_gone, replacement.new.is_empty()) {
-            (_, true) => format!("deleted_from_table:{id}"),
-            (0, false) => format!("compacted_table:{id}"),
-            (_, false) => format!("inserted_into_table:{id},deleted_from_table:{id}"),
+        change.made = match (rows_gone, replacement.new.is_empty()) {
+            (_, true) => vec![format!("deleted_from_table:{id}")],
+            (0, false) => vec![format!("compacted_table:{id}")],
+            (_, false) => vec![format!("inserted_into_table:{id}"), format!("deleted_from_table:{id}")],
         };
-        sqlx::query("INSERT INTO ducklake_snapshot_changes VALUES ($1, $2, 'weir', NULL, NULL)")
-            .bind(snapshot_id)
-            .bind(changes)
-            .execute(&mut *transaction)
-            .await?;
+        change.end(&mut transaction).await?;
         transaction.commit().await?;
         Ok(snapshot_id)
     }

@@ -179,7 +179,12 @@ fn sorted(table: &Table, rows: &RecordBatch) -> Result<RecordBatch, ArrowError> 
     if columns.is_empty() {
         return Ok(rows.clone());
     }
-    take_record_batch(rows, &lexsort_to_indices(&columns, None)?)
+    let order = lexsort_to_indices(&columns, None)?;
+    // Rows that came in order are not copied.
+    if order.values().is_sorted() {
+        return Ok(rows.clone());
+    }
+    take_record_batch(rows, &order)
 }
 
 type Date = (i32, u32, u32);

@@ -180,13 +180,15 @@ impl Tables {
         Epoch { tick, offsets: self.upper.clone(), tables: self.frozen.clone(), changed: mem::take(&mut self.changed) }
     }
 
-    /// What was frozen is in files now.
-    fn thaw(&mut self, files: Vec<(&'static str, DataFile)>) {
+    /// What was frozen is in files now. Returns the lists that were without them.
+    fn thaw(&mut self, files: Vec<(&'static str, DataFile)>) -> Vec<Arc<[DataFile]>> {
         self.frozen.clear();
-        for (table, file) in files {
+        let add = |(table, file)| {
             let cold = self.cold.entry(table).or_default();
-            *cold = cold.iter().cloned().chain([file]).collect();
-        }
+            let grown = cold.iter().cloned().chain([file]).collect();
+            mem::replace(cold, grown)
+        };
+        files.into_iter().map(add).collect()
     }
 }
 
@@ -267,7 +269,7 @@ impl Publisher {
             }
             Message::Committed(done) => {
                 ticks.committing = false;
-                self.tables.thaw(done.files);
+                self.snapshots.retire(self.tables.thaw(done.files));
                 self.snapshots.publish(self.tables.snapshot(ticks.last_tick));
                 let offset = done.offsets.get(&0).copied().unwrap_or_default();
                 if let Err(error) = self.journal.truncate_before(offset) {
@@ -279,10 +281,9 @@ impl Publisher {
                 let _ = self.maintenance.try_send(());
             }
             Message::Replaced { table, old, new } => {
-                if let Some(before) = self.tables.replace(table, &old, new) {
-                    self.snapshots.publish(self.tables.snapshot(ticks.last_tick));
-                    self.snapshots.retire(&before);
-                }
+                // Before the publication: whoever sees that the files are replaced must find out who holds them still.
+                self.snapshots.retire(self.tables.replace(table, &old, new));
+                self.snapshots.publish(self.tables.snapshot(ticks.last_tick));
             }
             Message::Reaches(reach) => {
                 // It may have been carried out since, by another process before this one.

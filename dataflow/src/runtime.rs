@@ -204,7 +204,7 @@ impl Graph {
 }
 
 impl Drop for Graph {
-    /// Without a stop nothing more is waited for; the threads end all the same.
+    /// A graph that is not stopped in order ends all the same: its threads would wait for each other for ever.
     fn drop(&mut self) {
         self.progress.stop();
     }

@@ -73,11 +73,11 @@ impl Snapshots {
         self.latest.load_full()
     }
 
-    /// Remembers a list of files that newer snapshots do not have, for as long as a query holds it.
-    pub(crate) fn retire(&self, files: &Arc<[DataFile]>) {
+    /// Remembers lists of files that newer snapshots do not have, for as long as queries hold them.
+    pub(crate) fn retire(&self, lists: impl IntoIterator<Item = Arc<[DataFile]>>) {
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
         retired.retain(|list| list.strong_count() > 0);
-        retired.push(Arc::downgrade(files));
+        retired.extend(lists.into_iter().map(|list| Arc::downgrade(&list)));
     }
 
     /// The files that the newest snapshot names, and those that some query still holds.

@@ -67,6 +67,15 @@ pub(crate) fn all_rows(snapshot: &Snapshot) -> BTreeMap<&'static str, Vec<String
     tables
 }
 
+/// Drains the journal and commits.
+pub(crate) async fn stop(journal: Journal, graph: Graph) {
+    let stopping = move || {
+        journal.close();
+        graph.stop()
+    };
+    tokio::task::spawn_blocking(stopping).await.unwrap().unwrap();
+}
+
 /// Runs the records through graphs of the given numbers of workers, one after the other on one data directory, each taking an
 /// equal share; the last one's tables are returned.
 async fn run(workers: &[usize], commit_age_max: Duration) -> BTreeMap<&'static str, Vec<String>> {
@@ -94,13 +103,7 @@ async fn run(workers: &[usize], commit_age_max: Duration) -> BTreeMap<&'static s
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let snapshots = graph.snapshots();
-        tokio::task::spawn_blocking(move || {
-            journal.close();
-            graph.stop()
-        })
-        .await
-        .unwrap()
-        .unwrap();
+        stop(journal, graph).await;
         tables = all_rows(&snapshots.latest());
         assert!(snapshots.latest().tables["errors"].hot.is_empty(), "a stop commits everything");
         catalog.close().await;

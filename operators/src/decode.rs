@@ -12,6 +12,7 @@ use weir_protocol::{Category, EventId};
 
 use crate::Time;
 use crate::fact::{Fact, Rows};
+use crate::normalise::clock::Shift;
 use crate::rows::{Common, OutcomeRow, ProjectRow};
 use crate::stage::each;
 
@@ -97,6 +98,11 @@ impl Item {
         let item = weir_protocol::envelope::Item { header: self.header.clone(), raw_header: Bytes::new(), payload: self.payload.clone() };
         let outcomes = item.quantities().into_iter().map(|(category, quantity)| self.context.outcome(Outcome::Invalid, Some(reason), category, quantity));
         self.fact(Rows::None, outcomes.collect())
+    }
+
+    /// By how much the times of the item's elements are moved, where the SDK's clock is far from the server's.
+    pub fn shift(&self) -> Shift {
+        Shift::of_request(self.context.sent_at.as_deref(), self.context.common.received_ms)
     }
 
     /// An id made of the item's place in the journal: the same at every replay.

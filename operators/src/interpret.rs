@@ -37,7 +37,10 @@ pub(crate) fn event_id(item: &Item) -> EventId {
 fn event(item: &Item, rules: &Rules) -> Fact {
     let Ok(mut json @ Json::Object(_)) = Json::parse(&item.payload) else { return item.refused("invalid_json") };
     let context = event_context(item);
-    normalise::event(&mut json, &context);
+    // Only a transaction can be invalid, and one that comes as an event is not stored as one.
+    if normalise::event(&mut json, &context).is_err() {
+        return item.refused("invalid_transaction");
+    }
     let hashes = grouping::hashes(&json, rules);
     let row = error_row(&json, &context, item.context.common.clone(), &hashes);
     let payload = payload_row(item, context.event_id, "event", &json);

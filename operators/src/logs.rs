@@ -8,7 +8,7 @@ use weir_protocol::outcome::Outcome;
 use crate::decode::Item;
 use crate::deduplicate::Identity;
 use crate::fact::{Fact, Rows};
-use crate::normalise::clock::time_us;
+use crate::normalise::clock::{Shift, time_us};
 use crate::rows::{ItemRow, LogRow, OutcomeRow};
 use crate::spans::{span_id_of, trace_id, typed_attributes};
 
@@ -21,11 +21,12 @@ pub fn logs(item: &Item) -> Fact {
         return item.refused("invalid_log");
     };
     let may_exceed = item.payload.len() > LOG_BYTES_MAX;
+    let shift = item.shift();
     let (mut logs, mut outcomes) = (Vec::with_capacity(elements.len()), Vec::new());
     let mut refused_bytes = 0;
     for (index, element) in elements.iter().enumerate() {
         let fits = !may_exceed || element.to_string().len() <= LOG_BYTES_MAX;
-        match log(item, &json, index as u64, element).filter(|_| fits) {
+        match log(item, &json, shift, index as u64, element).filter(|_| fits) {
             Some(row) => logs.push(row),
             None => {
                 let bytes = element.to_string().len().min(item.payload.len()) as u64;
@@ -49,7 +50,7 @@ fn counted(item: &Item, outcome: Outcome, reason: Option<&str>, quantity: u64, b
     [(Category::LogItem, quantity), (Category::LogByte, bytes)].map(|(category, quantity)| item.context.outcome(outcome, reason, category, quantity))
 }
 
-fn log(item: &Item, container: &Json<'_>, index: u64, log: &Json<'_>) -> Option<LogRow> {
+fn log(item: &Item, container: &Json<'_>, shift: Shift, index: u64, log: &Json<'_>) -> Option<LogRow> {
     let mut attributes = typed_attributes(log.get("attributes").and_then(Json::as_object));
     attributes.resolve_address(item, container);
     let text = |key: &str| attributes.text(key).map(str::to_owned);
@@ -58,7 +59,7 @@ fn log(item: &Item, container: &Json<'_>, index: u64, log: &Json<'_>) -> Option<
     Some(LogRow {
         common: item.context.common.clone(),
         log_id: item.made_id(index),
-        timestamp_us: time_us(log.get("timestamp")?)?,
+        timestamp_us: shift.us(time_us(log.get("timestamp")?)?),
         trace_id: trace_id(log.get("trace_id")),
         span_id,
         severity: severity.to_owned(),

@@ -495,8 +495,8 @@ impl Batch {
         self.push(values.collect::<TimestampMicrosecondArray>());
     }
 
-    fn text<'a, S: AsRef<str> + ?Sized + 'a>(&mut self, values: impl Iterator<Item = Option<&'a S>>) {
-        self.push(values.map(|v| v.map(AsRef::as_ref)).collect::<StringArray>());
+    fn text<'a, S: AsRef<str> + ?Sized + 'a>(&mut self, values: impl Iterator<Item = Option<&'a S>> + Clone) {
+        self.push(texts(values.map(|v| v.map(AsRef::as_ref))));
     }
 
     fn ids<'a>(&mut self, values: impl Iterator<Item = Option<&'a [u8; 16]>>) {
@@ -601,9 +601,9 @@ impl Batch {
     fn exceptions(&mut self, rows: &[ErrorRow]) {
         let all = || rows.iter().flat_map(|r| &r.exceptions);
         let columns: Vec<ArrayRef> = vec![
-            Arc::new(all().map(|e| e.type_.as_deref()).collect::<StringArray>()),
-            Arc::new(all().map(|e| e.value.as_deref()).collect::<StringArray>()),
-            Arc::new(all().map(|e| e.mechanism_type.as_deref()).collect::<StringArray>()),
+            Arc::new(texts(all().map(|e| e.type_.as_deref()))),
+            Arc::new(texts(all().map(|e| e.value.as_deref()))),
+            Arc::new(texts(all().map(|e| e.mechanism_type.as_deref()))),
             Arc::new(all().map(|e| e.handled).collect::<BooleanArray>()),
         ];
         self.struct_list(rows.iter().map(|r| r.exceptions.len()), columns);
@@ -612,11 +612,11 @@ impl Batch {
     fn frames(&mut self, rows: &[ErrorRow]) {
         let all = || rows.iter().flat_map(|r| &r.frames);
         let columns: Vec<ArrayRef> = vec![
-            Arc::new(all().map(|f| f.abs_path.as_deref()).collect::<StringArray>()),
-            Arc::new(all().map(|f| f.filename.as_deref()).collect::<StringArray>()),
-            Arc::new(all().map(|f| f.function.as_deref()).collect::<StringArray>()),
-            Arc::new(all().map(|f| f.module.as_deref()).collect::<StringArray>()),
-            Arc::new(all().map(|f| f.package.as_deref()).collect::<StringArray>()),
+            Arc::new(texts(all().map(|f| f.abs_path.as_deref()))),
+            Arc::new(texts(all().map(|f| f.filename.as_deref()))),
+            Arc::new(texts(all().map(|f| f.function.as_deref()))),
+            Arc::new(texts(all().map(|f| f.module.as_deref()))),
+            Arc::new(texts(all().map(|f| f.package.as_deref()))),
             Arc::new(all().map(|f| f.lineno).collect::<Int32Array>()),
             Arc::new(all().map(|f| f.colno).collect::<Int32Array>()),
             Arc::new(all().map(|f| f.in_app).collect::<BooleanArray>()),
@@ -628,6 +628,14 @@ impl Batch {
     fn finish(self) -> RecordBatch {
         RecordBatch::try_new(Arc::clone(self.table.stored_schema()), self.columns).expect("a row type has the columns of its table")
     }
+}
+
+/// A column of texts, in buffers that are as large as they have to be: growing them would copy whole payloads over and over.
+fn texts<'a>(values: impl Iterator<Item = Option<&'a str>> + Clone) -> StringArray {
+    let (count, bytes) = values.clone().fold((0, 0), |(count, bytes), text| (count + 1, bytes + text.map_or(0, str::len)));
+    let mut builder = StringBuilder::with_capacity(count, bytes);
+    values.for_each(|text| builder.append_option(text));
+    builder.finish()
 }
 
 fn fields_of(field: &FieldRef) -> Fields {

@@ -63,25 +63,22 @@ impl Sessions {
 
     /// A session over a snapshot with the caller's tables. `now()` is the snapshot's tick.
     pub(crate) async fn bound(&self, scope: &Scope, snapshot: Arc<Snapshot>) -> Result<SessionState> {
-        let mut state = self.of(scope, &snapshot.deletions).await?;
+        // Deletions that files still have to follow are rare and soon done: such a session is made for its statement alone.
+        let mut state = if snapshot.deletions.is_empty() { self.of(scope).await? } else { self.made(scope, &snapshot.deletions).await? };
         let now = chrono::DateTime::from_timestamp_millis(snapshot.tick_ms as i64).unwrap_or_default();
         state.execution_props_mut().query_execution_start_time = Some(now);
         state.config_mut().set_extension(Arc::new(Pinned(snapshot)));
         Ok(state)
     }
 
-    /// The session of a scope, kept for the next caller; not while deletions are to be carried out, since each changes what the
-    /// tables are.
-    async fn of(&self, scope: &Scope, deletions: &[Arc<Reach>]) -> Result<SessionState> {
-        if !deletions.is_empty() {
-            return self.made(scope, deletions).await;
-        }
+    /// The session of a scope, kept for the next caller.
+    async fn of(&self, scope: &Scope) -> Result<SessionState> {
         let key = (scope.org_id, scope.projects.clone());
         let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(state) = kept().get(&key) {
             return Ok(state.clone());
         }
-        let made = self.made(scope, deletions).await?;
+        let made = self.made(scope, &[]).await?;
         let mut kept = kept();
         if kept.len() >= SESSIONS_MAX {
             kept.clear();

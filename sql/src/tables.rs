@@ -26,22 +26,22 @@ pub(crate) const CATALOG: &str = "weir";
 /// The one schema.
 pub(crate) const SCHEMA: &str = "public";
 
-/// The tables of a caller without what deletions reach; views are added by planning them over these. They are bound to no
-/// snapshot: the session is.
+/// The tables of a caller, without the rows that deletions reach; views are added by planning them over these. They are bound to
+/// no snapshot: the session is.
 pub(crate) fn scoped(scope: &Scope, deletions: &[Arc<Reach>]) -> Result<BTreeMap<String, Arc<dyn TableProvider>>> {
     let mut tables: BTreeMap<String, Arc<dyn TableProvider>> = BTreeMap::new();
     for table in schema::tables() {
-        let hidden = deletions.iter().filter_map(|reach| not_deleted(table, reach));
-        let plan = plan(table, StoredTable::new(table), hidden.fold(scope.condition(), Expr::and))?;
+        let plan = plan(table, StoredTable::new(table), scope, deletions)?;
         tables.insert(table.name.to_owned(), Arc::new(PlannedTable::new(plan, TableType::Base, table.sql_schema())?));
     }
     Ok(tables)
 }
 
-fn plan(table: &'static Table, stored: StoredTable, condition: Expr) -> Result<LogicalPlan> {
+fn plan(table: &'static Table, stored: StoredTable, scope: &Scope, deletions: &[Arc<Reach>]) -> Result<LogicalPlan> {
+    let hidden = deletions.iter().filter_map(|reach| not_deleted(table, reach));
     let column = |c: &schema::Column| if c.id { hex_id(col(c.name)).alias(c.name) } else { col(c.name) };
     LogicalPlanBuilder::scan(TableReference::bare(table.name), provider_as_source(Arc::new(stored)), None)?
-        .filter(condition)?
+        .filter(hidden.fold(scope.condition(), Expr::and))?
         .project(table.columns.iter().map(column).collect::<Vec<Expr>>())?
         .build()
 }

@@ -3,6 +3,7 @@
 
 pub mod check;
 pub mod delete;
+pub mod load;
 pub mod project;
 pub mod query;
 pub mod serve;

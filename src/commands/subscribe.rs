@@ -4,7 +4,8 @@ use std::io::stdout;
 
 use anyhow::Context;
 use futures::StreamExt;
-use weir_sql::{client, output};
+use weir_sql::client::Client;
+use weir_sql::output;
 
 use crate::cli::SubscribeArgs;
 
@@ -13,7 +14,7 @@ use crate::cli::SubscribeArgs;
 pub async fn run(args: &SubscribeArgs) -> anyhow::Result<()> {
     let token = args.token.as_deref().context("no token: give --token TOKEN or WEIR_TOKEN; `weir token create NAME` makes one")?;
     let statement = format!("SUBSCRIBE \"{}\"", args.name.replace('"', "\"\""));
-    let (_, mut rows) = client::stream(&args.url, token, &statement).await?;
+    let (_, mut rows) = Client::connect(&args.url, token).await?.stream(&statement).await?;
     while let Some(batch) = rows.next().await {
         match output::write_lines(&mut stdout().lock(), &batch?) {
             // Whoever reads the output may stop reading, as `head` does.

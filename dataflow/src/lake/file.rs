@@ -63,7 +63,7 @@ impl Effort {
     fn level(self) -> i32 {
         match self {
             Self::Commit => 1,
-            Self::Settle => 6,
+            Self::Settle => 3,
         }
     }
 

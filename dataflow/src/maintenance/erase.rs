@@ -67,6 +67,9 @@ impl Maintenance {
             rows += self.rewrite_without(&reach, file)?;
             self.at("file rewritten")?;
         }
+        if !self.left_alone.is_empty() {
+            return Err(MaintenanceError::LeftAlone(self.left_alone.len()));
+        }
         if pending.deletion.now {
             self.clean_up(now_ms())?;
         }

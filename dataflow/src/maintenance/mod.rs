@@ -84,6 +84,8 @@ enum MaintenanceError {
     Append(#[from] AppendError),
     #[error("removing {path}: {source}")]
     Remove { path: PathBuf, source: std::io::Error },
+    #[error("a deletion waits: another program has changed {0} files of the lake, which may hold what is to be deleted; rewrite them with that program")]
+    LeftAlone(usize),
     #[error("the program stops")]
     Stopped,
 }

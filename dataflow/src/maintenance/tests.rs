@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::AsArray;
+use arrow::array::{Array, AsArray};
 use arrow::datatypes::Int64Type;
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -17,7 +17,7 @@ use weir_protocol::record::{Body, Content, Intake, Project, Record};
 
 use super::MaintenanceOptions;
 use crate::snapshot::Snapshot;
-use crate::tests::{all_rows, project, records};
+use crate::tests::{all_rows, project, records, stop};
 use crate::ticker::now_ms;
 use crate::{Graph, GraphOptions};
 
@@ -93,13 +93,7 @@ impl Life {
 
     async fn end(self) {
         let Self { catalog, journal, graph, .. } = self;
-        tokio::task::spawn_blocking(move || {
-            journal.close();
-            graph.stop()
-        })
-        .await
-        .unwrap()
-        .unwrap();
+        stop(journal, graph).await;
         catalog.close().await;
     }
 
@@ -168,7 +162,7 @@ fn intake(project: Project, received_ms: u64, event_id: [u8; 16], items: &[(&str
 fn event(project_id: u64, received_ms: u64, id: u8, kind: &str, user: &str, extra: &str) -> Record {
     let at = received_ms as f64 / 1000.0;
     let payload = format!(
-        r#"{{"event_id":"{}","timestamp":{at},"platform":"python","user":{user},"exception":{{"values":[{{"type":"{kind}","value":"{extra}"}}]}}}}"#,
+        r#"{{"event_id":"{}","timestamp":{at},"platform":"python","fingerprint":["{kind}"],"user":{user},"exception":{{"values":[{{"type":"{kind}","value":"{extra}"}}]}}}}"#,
         EventId([id; 16])
     );
     intake(project(project_id), received_ms, [id; 16], &[(r#"{"type":"event"}"#, payload)])
@@ -209,13 +203,13 @@ fn sorted_files(life: &Life) {
     for table in weir_operators::schema::tables() {
         for file in snapshot.tables[table.name].cold.iter() {
             let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(&file.path).unwrap()).unwrap().build().unwrap();
-            let mut last: Option<(i64, i64)> = None;
+            let mut last: Option<(i64, Option<i64>)> = None;
             for batch in reader {
                 let batch = batch.unwrap();
                 let projects = batch.column_by_name("project_id").unwrap().as_primitive::<Int64Type>();
                 let groups = batch.column_by_name("group_id").map(|c| c.as_primitive::<Int64Type>().clone());
                 for row in 0..batch.num_rows() {
-                    let key = (projects.value(row), groups.as_ref().map_or(0, |groups| groups.value(row)));
+                    let key = (projects.value(row), groups.as_ref().and_then(|groups| groups.is_valid(row).then(|| groups.value(row))));
                     assert!(last.is_none_or(|last| last <= key), "{} is not sorted", file.path.display());
                     last = Some(key);
                 }

@@ -142,6 +142,8 @@ async fn authentication() {
     let with_dsn = |dsn: &str| format!("{{\"dsn\":\"{dsn}\"}}\n{{\"type\":\"log\"}}\n{{}}\n");
     let dsn = |key: &str, project: &str| with_dsn(&format!("http://{key}@example.org/{project}"));
     let query = format!("{ENVELOPE}?sentry_key={KEY}&sentry_version=7");
+    let refused = check(post("10 errors say what scripts may read", ENVELOPE, &[], good.clone()), 401, "").await;
+    assert_eq!(refused.header("access-control-expose-headers"), "x-sentry-error, x-sentry-rate-limits, retry-after");
     check(post("12 none", ENVELOPE, &[], good.clone()), 401, "").await;
     check(post("12 none for store", STORE, &[], "{}"), 401, "").await;
     check(post("12 none, and no envelope", ENVELOPE, &[], "nonsense"), 401, "").await;

@@ -100,7 +100,7 @@ mod tests {
     fn tags_of_fields_and_contexts() {
         let check = |json: &str, want: &str| {
             let mut event = Json::parse(json.as_bytes()).unwrap();
-            normalise::event(&mut event, &EventContext::default());
+            normalise::event(&mut event, &EventContext::default()).unwrap();
             let got: Vec<String> = tags(&event).into_iter().map(|(key, value)| format!("{key}={value}")).collect();
             assert_eq!(got.join(" "), want, "{json}");
         };

@@ -132,7 +132,7 @@ mod tests {
 
     fn check(json: &str, title: &str, culprit: &str, location: Option<&str>) {
         let mut event = Json::parse(json.as_bytes()).unwrap();
-        normalise::event(&mut event, &EventContext::default());
+        normalise::event(&mut event, &EventContext::default()).unwrap();
         let got = metadata(&event);
         assert_eq!((got.title.as_str(), got.culprit.as_str(), got.location.as_deref()), (title, culprit, location), "{json}");
     }
@@ -155,7 +155,7 @@ mod tests {
         check(&with(r#""type":"T""#, r#""platform":"javascript","#), "T", "f(a)", Some("a.py"));
         check(&with(r#""type":"T""#, r#""platform":"native","#), "T", "f", Some("a.py"));
         check(&with(r#""value":"a b: c""#, ""), "a b: c", "a in f", Some("a.py"));
-        check(&with(r#""value":"v","mechanism":{"synthetic":true}"#, r#""message":"m","#), "m", "a in f", Some("a.py"));
+        check(&with(r#""value":"v","mechanism":{"type":"generic","synthetic":true}"#, r#""message":"m","#), "m", "a in f", Some("a.py"));
         check(r#"{"exception":[{"type":"A"},{"type":"B"}]}"#, "B", "", None);
     }
 

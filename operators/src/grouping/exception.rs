@@ -175,7 +175,7 @@ mod tests {
     fn exceptions() {
         let check = |exceptions: &str, want: &str, main: &str| assert_eq!(leaves(exceptions), (want.to_owned(), main.to_owned()), "{exceptions}");
         check(r#"[{"type":"A","value":"in 3 s"}]"#, "A in <int> s", "A");
-        check(r#"[{"type":"A","value":"v","mechanism":{"synthetic":true}}]"#, "v", "A");
+        check(r#"[{"type":"A","value":"v","mechanism":{"type":"generic","synthetic":true}}]"#, "v", "A");
         check(r#"[{"type":"A","value":"v","stacktrace":{"frames":[{"function":"f","in_app":true}]}}]"#, "A f", "A");
         check(r#"[{"type":"A","value":"v","mechanism":{"meta":{"ns_error":{"domain":"d","code":-7}}}}]"#, "A d -7", "A");
         check(r#"[{"type":"A"},{"type":"B"}]"#, "A B", "B");

@@ -10,7 +10,7 @@ use crate::normalise::{self, EventContext};
 
 fn hashes_of(json: &str) -> Vec<GroupHash> {
     let mut event = Json::parse(json.as_bytes()).unwrap();
-    normalise::event(&mut event, &EventContext::default());
+    normalise::event(&mut event, &EventContext::default()).unwrap();
     hashes(&event, &Rules::default())
 }
 
@@ -39,7 +39,7 @@ fn strategies_and_fingerprints() {
     check(r#"{"message":"m","fingerprint":["{{ default }}","x"]}"#, &[(Variant::Default, "mx")]);
     check(r#"{"message":"m","fingerprint":["a","{{ level }}"]}"#, &[(Variant::CustomClientFingerprint, "aerror")]);
     check(r#"{"fingerprint":["{{ default }}","x"]}"#, &[(Variant::Fallback, "")]);
-    let attached = r#""mechanism":{"synthetic":true},"stacktrace":{"frames":[{"function":"?","in_app":true,"filename":"a.js"}]}"#;
+    let attached = r#""mechanism":{"type":"generic","synthetic":true},"stacktrace":{"frames":[{"function":"?","in_app":true,"filename":"a.js"}]}"#;
     check(&format!(r#"{{"platform":"node","message":"lag 7","exception":[{{"value":"lag 7",{attached}}}]}}"#), &[(Variant::Default, "lag <int>")]);
     check(&format!(r#"{{"platform":"node","exception":[{{"value":"lag: 7",{attached}}}]}}"#), &[(Variant::Default, "lag: <int>")]);
 }

@@ -1,25 +1,38 @@
 //! The times of an event: when it happened by the server's clock (`spec/ingest.md` section 3.4).
 
+use std::borrow::Cow;
+
+use chrono::{DateTime, FixedOffset, NaiveDateTime};
 use weir_protocol::json::{Json, Object};
 
 use super::EventContext;
 use super::note::Notes;
+use super::path::Path;
 
 /// A clock that differs by less than this is left alone: the request may have waited.
 const DRIFT_US_MIN: i64 = 55 * 60 * 1_000_000;
 /// An event may lie this far in the future.
 const FUTURE_US_MAX: i64 = 60 * 1_000_000;
-/// The last microsecond that a number of seconds holds exactly, in the year 2255; a later time is no time.
-pub const TIME_US_MAX: i64 = 1 << 53;
+/// The last microsecond of the year 9999; a later time is no time.
+pub const TIME_US_MAX: i64 = 253_402_300_799_999_999;
 
 /// By how much all times of an event are moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shift(i64);
+pub struct Shift(pub(crate) i64);
 
 impl Shift {
     /// Not at all.
-    #[cfg(test)]
     pub const NONE: Self = Self(0);
+
+    /// The shift of an element that was sent in a request whose `sent_at` is far from its receipt.
+    pub fn of_request(sent_at: Option<&str>, received_ms: i64) -> Self {
+        Self(drift(sent_at, received_ms.saturating_mul(1000)).map_or(0, |(_, drift)| drift))
+    }
+
+    /// A time after the shift, in microseconds.
+    pub fn us(self, us: i64) -> i64 {
+        us.saturating_add(self.0).clamp(0, TIME_US_MAX)
+    }
 
     /// A time of the event in seconds after the shift; `None` for a value that is no time.
     pub fn moved<'a>(self, value: &Json<'_>) -> Option<Json<'a>> {
@@ -33,68 +46,77 @@ pub fn seconds<'a>(us: i64) -> Json<'a> {
     Json::Float(us as f64 / 1e6)
 }
 
-/// The microseconds since 1970 that a JSON number of seconds or a text of RFC 3339 names.
-///
-/// The text needs its `T`; without an offset it is UTC. A date alone, a blank for the `T` and a number in quotes are no times.
+/// The microseconds since 1970 that a JSON number of seconds or a text of RFC 3339 names, from 1970 on.
 pub fn time_us(value: &Json<'_>) -> Option<i64> {
+    read(value).ok().filter(|us| *us >= 0)
+}
+
+/// The microseconds since 1970 that a value names, or why it names none.
+///
+/// A text without an offset is UTC. A date alone and a number in quotes are no times.
+pub fn read(value: &Json<'_>) -> Result<i64, Cow<'static, str>> {
     let us = match value {
-        Json::String(text) => rfc3339_us(text)?,
+        Json::String(text) => text_us(text)?,
         _ => {
-            let us = (value.as_f64()? * 1e6).round();
-            if !(0.0..=TIME_US_MAX as f64).contains(&us) {
-                return None;
+            let seconds = value.as_f64().ok_or("expected a timestamp")?;
+            let us = (seconds * 1e6).round();
+            if us.abs() > TIME_US_MAX as f64 {
+                return Err("timestamp out of range".into());
             }
             us as i64
         }
     };
-    (0..=TIME_US_MAX).contains(&us).then_some(us)
+    if us > TIME_US_MAX { Err("timestamp out of range".into()) } else { Ok(us) }
 }
 
-fn rfc3339_us(text: &str) -> Option<i64> {
-    if !text.contains('T') {
-        return None;
-    }
-    let time = match chrono::DateTime::parse_from_rfc3339(text) {
-        Ok(time) => time.to_utc(),
-        Err(_) => chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f").ok()?.and_utc(),
+fn text_us(text: &str) -> Result<i64, Cow<'static, str>> {
+    let time = match text.parse::<NaiveDateTime>() {
+        Ok(time) => time.and_utc(),
+        Err(_) => text.parse::<DateTime<FixedOffset>>().map_err(|error| error.to_string())?.to_utc(),
     };
-    Some(time.timestamp_micros())
+    // Nanoseconds are rounded, as Relay writes them.
+    Ok(time.timestamp_micros().saturating_add(i64::from(time.timestamp_subsec_nanos() % 1000 >= 500)))
+}
+
+fn text_of<'a>(us: i64) -> Json<'a> {
+    Json::text(DateTime::from_timestamp_micros(us).unwrap_or_default().to_rfc3339())
 }
 
 /// Sets `timestamp`, `start_timestamp` and `received`, and says by how much the other times are to be moved.
 pub fn normalise<'a>(event: &mut Object<'a>, context: &EventContext, notes: &mut Notes<'a>) -> Shift {
     let received = i64::try_from(context.received_ms).unwrap_or(i64::MAX).saturating_mul(1000).min(TIME_US_MAX);
-    let given = event.remove("timestamp").unwrap_or_default();
-    let happened = time_us(&given);
-    if happened.is_none() && !given.is_null() {
-        notes.invalid(&["timestamp"], given);
-    }
-    let drift = drift(event, context, received, notes);
+    let happened = event.get("timestamp").and_then(|value| read(value).ok());
+    let path = Path::Root.key("timestamp");
+    let corrected = event.get("errors").and_then(Json::as_array).unwrap_or_default().iter().any(|e| e.str_at(&["type"]) == Some("clock_drift"));
+    let drift = match drift(context.sent_at.as_deref(), received).filter(|_| !corrected) {
+        Some((sent, drift)) => {
+            notes.error(path, "clock_drift", vec![("sdk_time", text_of(sent)), ("server_time", text_of(received))]);
+            drift
+        }
+        None => 0,
+    };
     let shift = match happened {
         Some(us) => Shift(drift + window(us.saturating_add(drift), received, context.retention_days, notes)),
         None => Shift(drift),
     };
-    event.insert("timestamp", seconds(happened.map_or(received, |us| us.saturating_add(shift.0).clamp(0, TIME_US_MAX))));
-    if let Some(start) = event.remove("start_timestamp").filter(|v| !v.is_null()) {
-        match shift.moved(&start) {
+    event.insert("timestamp", seconds(happened.map_or(received, |us| shift.us(us))));
+    if let Some(start) = event.get("start_timestamp") {
+        match shift.moved(start) {
             Some(moved) => event.insert("start_timestamp", moved),
-            None => notes.invalid(&["start_timestamp"], start),
+            None => {
+                notes.invalid(Path::Root.key("start_timestamp"), "timestamp out of range", event.get_mut("start_timestamp").map(Json::take).unwrap_or_default())
+            }
         }
     }
     event.insert("received", seconds(received));
     shift
 }
 
-/// The difference of the SDK's clock to the server's, where it is large. An event that says it was corrected is left alone.
-fn drift<'a>(event: &Object<'a>, context: &EventContext, received: i64, notes: &mut Notes<'a>) -> i64 {
-    let corrected = event.get("errors").and_then(Json::as_array).unwrap_or_default().iter().any(|e| e.str_at(&["type"]) == Some("clock_drift"));
-    let Some(sent) = context.sent_at.as_deref().and_then(rfc3339_us).filter(|us| !corrected && (0..=TIME_US_MAX).contains(us)) else { return 0 };
+/// When the SDK says that it sent, and the difference of its clock to the server's, where that is large.
+fn drift(sent_at: Option<&str>, received: i64) -> Option<(i64, i64)> {
+    let sent = sent_at.and_then(|text| text_us(text).ok()).filter(|us| (0..=TIME_US_MAX).contains(us))?;
     let drift = received - sent;
-    if drift.abs() < DRIFT_US_MIN {
-        return 0;
-    }
-    notes.add("clock_drift", &["timestamp"], None, vec![("sdk_time", seconds(sent)), ("server_time", seconds(received))]);
-    drift
+    (drift.abs() >= DRIFT_US_MIN).then_some((sent, drift))
 }
 
 /// How far an event outside the window of accepted times is moved: to its receipt.
@@ -107,7 +129,7 @@ fn window(happened: i64, received: i64, retention_days: u16, notes: &mut Notes<'
     } else {
         return 0;
     };
-    notes.add(kind, &["timestamp"], None, vec![("sdk_time", seconds(happened)), ("server_time", seconds(received))]);
+    notes.error(Path::Root.key("timestamp"), kind, vec![("sdk_time", text_of(happened)), ("server_time", text_of(received))]);
     received - happened
 }
 
@@ -122,13 +144,14 @@ mod tests {
         check("1", Some(1_000_000));
         check("-1", None);
         check("1e300", None);
-        check(r#""2026-11-22T04:41:49.672434174Z""#, Some(1_795_322_509_672_434));
+        check(r#""2026-11-22T04:41:49.672434774Z""#, Some(1_795_322_509_672_435));
         check(r#""2026-11-22T04:41:49+01:00""#, Some(1_795_318_909_000_000));
         check(r#""2026-11-22T04:41:49""#, Some(1_795_322_509_000_000));
-        check(r#""2026-11-22 04:41:49Z""#, None);
+        check(r#""2026-11-22 04:41:49Z""#, Some(1_795_322_509_000_000));
         check(r#""2026-11-22""#, None);
         check(r#""1795322892""#, None);
-        check(r#""9999-01-01T00:00:00Z""#, None);
+        check(r#""9999-01-01T00:00:00Z""#, Some(253_370_764_800_000_000));
+        check(r#""+10000-01-01T00:00:00Z""#, None);
     }
 
     #[test]
@@ -153,7 +176,7 @@ mod tests {
         check("1792224000", None, 1_792_224_000.0, "");
         check("1792223999", None, received, "past_timestamp");
         check("null", None, received, "");
-        check(r#""soon""#, None, received, "invalid_data");
+        check(r#""soon""#, None, received, "");
         // Sent a day before it was received, by the SDK's clock; it happened ten seconds before that.
         check("1799913590", Some("2027-01-14T08:00:00Z"), 1_799_999_990.0, "clock_drift");
         check("1799999990", Some("2027-01-15T07:59:00Z"), 1_799_999_990.0, "");

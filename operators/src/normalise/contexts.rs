@@ -1,81 +1,92 @@
-//! Contexts: bounded, typed, and always with a trace (`spec/ingest.md` section 3.2).
+//! Contexts: typed, and always with a trace (`spec/ingest.md` section 3.2).
 
 use weir_protocol::EventId;
-use weir_protocol::ids::{hex, parse_hex8, parse_hex16};
 use weir_protocol::json::{Json, Object};
 
+use super::fields::context;
 use super::note::Notes;
-use super::trim::bound;
+use super::path::Path;
+use super::read;
 
-const CONTEXT_BYTES_MAX: usize = 8 << 10;
-const CONTEXT_COUNT_MAX: usize = 200;
+/// Contexts of which a name and a version are one text too, under the context's type.
+const NAMED: [&str; 3] = ["browser", "os", "runtime"];
 
-/// Brings `contexts` into form. A context's type defaults to its key; without a trace the event is its own.
+/// Reads `contexts`, each by its type, which is its key where it says none.
+pub fn read<'a>(value: &mut Json<'a>, path: Path<'_>, notes: &mut Notes<'a>) {
+    let Json::Object(contexts) = value else { return notes.invalid(path, "expected an object", value.take()) };
+    for (key, value) in contexts.iter_mut() {
+        let path = path.key(key);
+        let Json::Object(object) = value else {
+            if !value.is_null() {
+                notes.invalid(path, "expected an object", value.take());
+            }
+            continue;
+        };
+        let kind = match object.remove("type") {
+            Some(Json::String(kind)) if !kind.is_empty() => kind,
+            _ => key.to_owned().into(),
+        };
+        read::object(object, context(&kind), path, notes);
+        object.insert("type", Json::String(kind));
+    }
+}
+
+/// Names contexts in one text, and gives the event a trace of its own where it has none.
 pub fn normalise<'a>(event: &mut Object<'a>, event_id: EventId, notes: &mut Notes<'a>) {
-    let mut contexts = match event.remove("contexts") {
-        Some(Json::Object(contexts)) => contexts,
-        None | Some(Json::Null) => Object::new(),
-        Some(other) => {
-            notes.invalid(&["contexts"], other);
-            Object::new()
+    let is_transaction = event.get("type").and_then(Json::as_str) == Some("transaction");
+    if event.get("contexts").is_none() {
+        event.insert("contexts", Json::Object(Object::new()));
+    }
+    let Some(Json::Object(contexts)) = event.get_mut("contexts") else { return };
+    for (_, value) in contexts.iter_mut() {
+        if let Json::Object(object) = value
+            && let Some(kind) = object.get("type").and_then(Json::as_str).and_then(|kind| NAMED.into_iter().find(|named| *named == kind))
+        {
+            name(object, kind);
         }
-    };
-    let mut trace = match contexts.remove("trace") {
-        Some(Json::Object(trace)) => trace,
-        _ => Object::new(),
-    };
-    let mut count = 0;
-    contexts.retain(|key, context| {
-        count += 1;
-        count <= CONTEXT_COUNT_MAX && normalise_one(key, context, notes)
-    });
-    normalise_trace(&mut trace, event_id, notes);
-    contexts.insert("trace", Json::Object(trace));
-    event.insert("contexts", Json::Object(contexts));
+    }
+    if contexts.get("trace").is_none_or(|trace| trace.str_at(&["type"]) != Some("trace")) {
+        let path = Path::Root.key("contexts");
+        notes.forget_below(path.key("trace"));
+        contexts.insert("trace", Json::Object([("type", Json::text("trace"))].into_iter().collect()));
+    }
+    if let Some(Json::Object(trace)) = contexts.get_mut("trace") {
+        normalise_trace(trace, event_id, is_transaction, notes);
+    }
 }
 
-/// Whether the context stays.
-fn normalise_one<'a>(key: &str, context: &mut Json<'a>, notes: &mut Notes<'a>) -> bool {
-    let Json::Object(object) = context else {
-        if !context.is_null() {
-            notes.invalid(&["contexts", key], context.take());
-        }
-        return false;
-    };
-    object.retain(|_, value| !value.is_null());
-    if object.is_empty() {
-        return false;
+fn name(object: &mut Object<'_>, kind: &'static str) {
+    if object.get(kind).and_then(Json::as_str).is_some() {
+        return;
     }
-    let kind = object.remove("type").filter(|kind| kind.as_str().is_some_and(|kind| !kind.is_empty())).unwrap_or_else(|| Json::text(key.to_owned()));
-    bound(context, CONTEXT_BYTES_MAX);
-    if let Json::Object(object) = context {
-        object.insert("type", kind);
+    let text = |key| object.get(key).and_then(Json::as_str);
+    match (text("name"), text("version")) {
+        (Some(name), Some(version)) if !version.is_empty() => object.insert(kind, Json::text(format!("{name} {version}"))),
+        (Some(name), _) if kind != "runtime" => object.insert(kind, Json::text(name.to_owned())),
+        _ => drop(object.remove(kind)),
     }
-    true
 }
 
-fn normalise_trace<'a>(trace: &mut Object<'a>, event_id: EventId, notes: &mut Notes<'a>) {
-    trace.retain(|_, value| !value.is_null());
-    let trace_id = trace.remove("trace_id");
-    let read = trace_id.as_ref().and_then(Json::as_str).and_then(parse_hex16).filter(|id| *id != [0; 16]);
-    if let (Some(given), None) = (trace_id, read) {
-        notes.invalid(&["contexts", "trace", "trace_id"], given);
-    }
-    for key in ["span_id", "parent_span_id"] {
-        let Some(given) = trace.remove(key) else { continue };
-        match given.as_str().and_then(parse_hex8).filter(|id| *id != 0) {
-            Some(id) => trace.insert(key, Json::text(format!("{id:016x}"))),
-            None => notes.invalid(&["contexts", "trace", key], given),
+/// An id that is missing or none is made of the event's, so that it is the same at every replay.
+fn normalise_trace<'a>(trace: &mut Object<'a>, event_id: EventId, is_transaction: bool, notes: &mut Notes<'a>) {
+    let path = Path::Root.key("contexts");
+    let path = path.key("trace");
+    if trace.get("trace_id").and_then(Json::as_str).is_none_or(|id| id.bytes().all(|byte| byte == b'0')) {
+        if trace.get("trace_id").is_some() {
+            notes.remark(path.key("trace_id"), "nil_trace_id", "s");
         }
+        trace.insert("trace_id", Json::text(event_id.to_string()));
     }
-    trace.remove("type");
-    let mut bag = Json::Object(std::mem::take(trace));
-    bound(&mut bag, CONTEXT_BYTES_MAX);
-    if let Json::Object(bag) = bag {
-        *trace = bag;
+    if trace.get("span_id").is_none() {
+        let span_id = trace.get("trace_id").and_then(Json::as_str).unwrap_or_default().get(..16).unwrap_or_default().to_owned();
+        trace.insert("span_id", Json::text(span_id));
     }
-    trace.insert("trace_id", Json::text(hex(&read.unwrap_or(event_id.0))));
-    trace.insert("type", Json::text("trace"));
+    if trace.get("status").is_none() {
+        trace.insert("status", Json::text("unknown"));
+    }
+    if is_transaction && trace.get("op").is_none() {
+        trace.insert("op", Json::text("default"));
+    }
 }
 
 #[cfg(test)]
@@ -84,22 +95,23 @@ mod tests {
 
     #[test]
     fn contexts() {
-        let own = r#""trace":{"trace_id":"00000000000000000000000000000007","type":"trace"}"#;
+        let own = r#""trace":{"type":"trace","trace_id":"00000000000000070000000000000007","span_id":"0000000000000007","status":"unknown"}"#;
         let check = |json: &str, want: &str| {
             let text = format!(r#"{{"contexts":{json}}}"#);
             let mut event = Json::parse(text.as_bytes()).unwrap();
             let mut id = [0; 16];
-            id[15] = 7;
-            normalise(event.as_object_mut().unwrap(), EventId(id), &mut Notes::default());
+            (id[7], id[15]) = (7, 7);
+            let event = event.as_object_mut().unwrap();
+            let mut notes = Notes::default();
+            read(event.get_mut("contexts").unwrap(), Path::Root.key("contexts"), &mut notes);
+            normalise(event, EventId(id), &mut notes);
             assert_eq!(event.get("contexts").map(Json::to_string).unwrap_or_default(), want, "{json}");
         };
-        check("null", &format!("{{{own}}}"));
         check("7", &format!("{{{own}}}"));
-        check(r#"{"os":{"name":"Linux"},"a":null,"b":3,"c":{}}"#, &format!(r#"{{"os":{{"name":"Linux","type":"os"}},{own}}}"#));
-        check(r#"{"trace":{"trace_id":"x","span_id":"y","op":"o"}}"#, r#"{"trace":{"op":"o","trace_id":"00000000000000000000000000000007","type":"trace"}}"#);
+        check(r#"{"os":{"name":"Linux"},"a":null,"b":3}"#, &format!(r#"{{"os":{{"name":"Linux","type":"os","os":"Linux"}},"a":null,"b":null,{own}}}"#));
         check(
-            r#"{"trace":{"trace_id":"05A69398-9956-4f84-aaff-8d56571f1744","span_id":"AEC3abd7115ba43d","parent_span_id":null}}"#,
-            r#"{"trace":{"span_id":"aec3abd7115ba43d","trace_id":"05a6939899564f84aaff8d56571f1744","type":"trace"}}"#,
+            r#"{"trace":{"trace_id":"05A69398-9956-4f84-aaff-8d56571f1744","span_id":"AEC3abd7115ba43d","op":"o","status":0}}"#,
+            r#"{"trace":{"trace_id":"05a6939899564f84aaff8d56571f1744","span_id":"aec3abd7115ba43d","op":"o","status":"ok","type":"trace"}}"#,
         );
     }
 }

@@ -2,113 +2,136 @@
 
 use weir_protocol::json::{Json, Object};
 
+use super::fields::LOGENTRY;
 use super::note::Notes;
-use super::trim::shorten;
+use super::path::Path;
+use super::read::{self, is_empty, sorted_text};
 
-/// A message has at most this many characters.
-pub const MESSAGE_CHARS_MAX: usize = 8192;
-
-/// Brings `logentry` (and `message`, its other name) into `{message?, formatted, params?}`; an empty one goes.
-pub fn normalise<'a>(event: &mut Object<'a>, notes: &mut Notes<'a>) {
-    let mut entry = match (event.remove("logentry"), event.remove("message")) {
-        (Some(Json::Object(entry)), _) if !entry.is_empty() => entry,
-        (None | Some(Json::Null | Json::Object(_)), None | Some(Json::Null)) => return,
-        (None | Some(Json::Null | Json::Object(_)), Some(value)) | (Some(value), _) => from_value(value),
+/// Reads `logentry` (or `message`, its other name) as `{message?, formatted, params?}`; an empty one goes.
+pub fn read<'a>(value: &mut Json<'a>, path: Path<'_>, notes: &mut Notes<'a>) {
+    let mut entry = match value.take() {
+        Json::Object(entry) => entry,
+        text @ Json::String(_) => [("formatted", text)].into_iter().collect(),
+        other => [("formatted", Json::text(sorted_text(&other)))].into_iter().collect(),
     };
-    for key in ["message", "formatted"] {
-        match entry.remove(key) {
-            None | Some(Json::Null) => {}
-            Some(Json::String(text)) if text.trim().is_empty() => {}
-            Some(Json::String(text)) => entry.insert(key, Json::String(text)),
-            Some(value @ (Json::Array(_) | Json::Object(_))) => notes.invalid(&["logentry", key], value),
-            Some(value) => entry.insert(key, Json::text(value.to_string())),
+    if entry.iter().all(|(_, value)| value.is_null()) {
+        return;
+    }
+    read::object(&mut entry, &LOGENTRY, path, notes);
+    let is_text = |entry: &Object<'_>, key| entry.get(key).and_then(Json::as_str).is_some();
+    if !is_text(&entry, "formatted") && !is_text(&entry, "message") {
+        notes.forget_below(path);
+        for field in LOGENTRY.fields.iter().filter(|field| !entry.contains_key(field.name)).collect::<Vec<_>>() {
+            entry.insert(field.name, Json::Null);
         }
+        return notes.invalid(path, "no message present", Json::Object(entry));
     }
-    if entry.get("params").is_some_and(|params| !matches!(params, Json::Array(_) | Json::Object(_))) {
-        notes.invalid(&["logentry", "params"], entry.remove("params").unwrap_or_default());
-    }
-    if entry.get("formatted").is_none() {
-        let formatted = entry.get("message").and_then(Json::as_str).map(|message| match entry.get("params") {
-            Some(params) => filled_in(message, params),
-            None => message.to_owned(),
-        });
-        let Some(formatted) = formatted else { return };
+    entry.retain(|key, _| LOGENTRY.field(key).is_some());
+    if let (false, Some(message)) = (is_text(&entry, "formatted"), entry.get("message").and_then(Json::as_str)) {
+        let formatted = entry.get("params").and_then(|params| filled_in(message, params)).unwrap_or_else(|| message.to_owned());
+        notes.forget_below(path.key("formatted"));
         entry.insert("formatted", Json::text(formatted));
-    }
-    for key in ["message", "formatted"] {
-        if let Some(text) = entry.get_mut(key) {
-            shorten(text, MESSAGE_CHARS_MAX);
-        }
     }
     if entry.get("message") == entry.get("formatted") {
         entry.remove("message");
     }
-    event.insert("logentry", Json::Object(entry));
-}
-
-fn from_value(value: Json<'_>) -> Object<'_> {
-    match value {
-        Json::Object(entry) => entry,
-        Json::String(_) => [("formatted", value)].into_iter().collect(),
-        other => [("formatted", Json::text(other.to_string()))].into_iter().collect(),
+    if !entry.iter().all(|(_, value)| is_empty(value)) || notes.has_below(path) {
+        *value = Json::Object(entry);
     }
 }
 
-/// The message with its parameters: Python's `%s` and `%(name)s`, or `{}`, `{0}` and `{name}`. Unchanged where they do not fit.
-pub fn filled_in(message: &str, params: &Json<'_>) -> String {
-    percent(message, params).or_else(|| curly(message, params)).unwrap_or_else(|| message.to_owned())
+/// The message with its parameters, where it names any: Python's `%s` and `%(name)s`, else `{}`, `{0}` and `{name}`.
+///
+/// `None` where they do not fit. Widths and precisions are not applied.
+pub fn filled_in(message: &str, params: &Json<'_>) -> Option<String> {
+    if message.contains('%') { percent(message, params) } else { curly(message, params) }
+}
+
+/// Takes the parameters of a list one after the other.
+struct Params<'p, 'a> {
+    all: &'p Json<'a>,
+    next: usize,
+}
+
+impl<'p, 'a> Params<'p, 'a> {
+    fn next(&mut self) -> Option<&'p Json<'a>> {
+        self.next += 1;
+        self.at(self.next - 1)
+    }
+
+    fn at(&self, index: usize) -> Option<&'p Json<'a>> {
+        self.all.as_array()?.get(index).filter(|param| !param.is_null())
+    }
 }
 
 fn percent(message: &str, params: &Json<'_>) -> Option<String> {
+    let mut params = Params { all: params, next: 0 };
     let mut out = String::with_capacity(message.len());
     let mut rest = message;
-    let mut next = 0;
     while let Some(at) = rest.find('%') {
         out.push_str(&rest[..at]);
         rest = &rest[at + 1..];
-        if let Some(after) = rest.strip_prefix('%') {
+        let Some((name, conversion, after)) = directive(rest) else {
             out.push('%');
-            rest = after;
+            continue;
+        };
+        rest = after;
+        if conversion == '%' {
+            out.push('%');
             continue;
         }
-        let param = match rest.strip_prefix('(') {
-            Some(named) => {
-                let end = named.find(')')?;
-                rest = &named[end + 1..];
-                params.get(&named[..end])?
-            }
-            None => {
-                next += 1;
-                params.as_array()?.get(next - 1)?
-            }
+        let param = match name {
+            Some(name) => params.all.get(name)?,
+            None => params.next()?,
         };
-        let flags = rest.find(|c: char| !"0123456789.+-# ".contains(c))?;
-        let conversion = rest[flags..].chars().next().filter(|c| "sdifFgGeErxXouc".contains(*c))?;
-        out.push_str(&text_of(param));
-        rest = &rest[flags + conversion.len_utf8()..];
+        out.push_str(&converted(param, conversion));
     }
     out.push_str(rest);
-    (next > 0 || params.as_object().is_some()).then_some(out).filter(|text| text != message)
+    Some(out)
+}
+
+/// The name, if any, and the conversion of what stands after a percent sign, and what follows.
+fn directive(text: &str) -> Option<(Option<&str>, char, &str)> {
+    let (name, rest) = match text.strip_prefix('(') {
+        Some(named) => named.split_once(')').map(|(name, rest)| (Some(name), rest))?,
+        None => (None, text),
+    };
+    let flags = rest.find(|c: char| !"0123456789.+-# *hlL".contains(c))?;
+    let conversion = rest[flags..].chars().next().filter(|c| "diouxXeEfFgGcrs%".contains(*c))?;
+    Some((name, conversion, &rest[flags + 1..]))
+}
+
+fn converted(param: &Json<'_>, conversion: char) -> String {
+    match (conversion, param) {
+        ('x', Json::Int(number)) => format!("{number:x}"),
+        ('X', Json::Int(number)) => format!("{number:X}"),
+        ('o', Json::Int(number)) => format!("{number:o}"),
+        ('e', Json::Float(number)) => format!("{number:e}"),
+        ('E', Json::Float(number)) => format!("{number:E}"),
+        ('r', _) => param.to_string(),
+        _ => text_of(param),
+    }
 }
 
 fn curly(message: &str, params: &Json<'_>) -> Option<String> {
+    let mut params = Params { all: params, next: 0 };
     let mut out = String::with_capacity(message.len());
     let mut rest = message;
-    let mut next = 0;
     while let Some(at) = rest.find('{') {
         out.push_str(&rest[..at]);
-        let end = at + rest[at..].find('}')?;
-        let name = &rest[at + 1..end];
-        let param = match (name, params) {
-            ("", Json::Array(list)) => {
-                next += 1;
-                list.get(next - 1)?
-            }
-            (index, Json::Array(list)) => list.get(index.parse::<usize>().ok()?)?,
-            (name, _) => params.get(name)?,
+        rest = &rest[at + 1..];
+        let name = rest.split_once('}').filter(|(name, _)| name.chars().all(|c| c.is_alphanumeric() || c == '_'));
+        let Some((name, after)) = name else {
+            out.push('{');
+            continue;
+        };
+        let param = match name.parse::<usize>() {
+            _ if name.is_empty() => params.next()?,
+            Ok(index) => params.at(index)?,
+            Err(_) => params.all.get(name)?,
         };
         out.push_str(&text_of(param));
-        rest = &rest[end + 1..];
+        rest = after;
     }
     out.push_str(rest);
     Some(out)
@@ -117,10 +140,8 @@ fn curly(message: &str, params: &Json<'_>) -> Option<String> {
 fn text_of(param: &Json<'_>) -> String {
     match param {
         Json::String(text) => text.to_string(),
-        Json::Null => "None".to_owned(),
-        Json::Bool(true) => "True".to_owned(),
-        Json::Bool(false) => "False".to_owned(),
-        other => other.to_string(),
+        Json::Float(number) => number.to_string(),
+        other => sorted_text(other),
     }
 }
 
@@ -131,32 +152,36 @@ mod tests {
     #[test]
     fn messages_become_log_entries() {
         let check = |json: &str, want: &str| {
-            let mut event = Json::parse(json.as_bytes()).unwrap();
-            normalise(event.as_object_mut().unwrap(), &mut Notes::default());
-            assert_eq!(event.to_string(), want, "{json}");
+            let mut entry = Json::parse(json.as_bytes()).unwrap();
+            read(&mut entry, Path::Root.key("logentry"), &mut Notes::default());
+            assert_eq!(entry.to_string(), want, "{json}");
         };
-        check(r#"{"message":"kept"}"#, r#"{"logentry":{"formatted":"kept"}}"#);
-        check(r#"{"message":{"formatted":"kept"}}"#, r#"{"logentry":{"formatted":"kept"}}"#);
-        check(r#"{"logentry":{"message":"a","formatted":"a"}}"#, r#"{"logentry":{"formatted":"a"}}"#);
-        check(r#"{"logentry":{"message":"%s is %d","params":["x",3]}}"#, r#"{"logentry":{"params":["x",3],"message":"%s is %d","formatted":"x is 3"}}"#);
-        check(r#"{"logentry":{},"message":"m"}"#, r#"{"logentry":{"formatted":"m"}}"#);
-        check(r#"{"message":[1,2]}"#, r#"{"logentry":{"formatted":"[1,2]"}}"#);
-        check(r#"{"message":""}"#, "{}");
-        check(r#"{"logentry":null}"#, "{}");
+        check(r#""kept""#, r#"{"formatted":"kept"}"#);
+        check(r#"{"formatted":"kept"}"#, r#"{"formatted":"kept"}"#);
+        check(r#"{"message":"a","formatted":"a"}"#, r#"{"formatted":"a"}"#);
+        check(r#"{"message":"%s is %d","params":["x",3]}"#, r#"{"message":"%s is %d","params":["x",3],"formatted":"x is 3"}"#);
+        check("[1,2]", r#"{"formatted":"[1,2]"}"#);
+        check(r#""""#, "null");
+        check("{}", "null");
+        check(r#"{"params":[1]}"#, "null");
     }
 
     #[test]
     fn parameters_are_filled_in() {
-        let check =
-            |message: &str, params: &str, want: &str| assert_eq!(filled_in(message, &Json::parse(params.as_bytes()).unwrap()), want, "{message} {params}");
-        check("%s of %s", r#"["1","2"]"#, "1 of 2");
-        check("%(n)s at 100%%", r#"{"n":7}"#, "7 at 100%");
-        check("%.2f s", "[1.5]", "1.5 s");
-        check("{} and {}", r#"["a","b"]"#, "a and b");
-        check("{1} {0}", r#"["a","b"]"#, "b a");
-        check("{name}", r#"{"name":"n"}"#, "n");
-        check("%s %s", r#"["a"]"#, "%s %s");
-        check("100% {}", r#"["a"]"#, "100% a");
-        check("plain", r#"["a"]"#, "plain");
+        let check = |message: &str, params: &str, want: Option<&str>| {
+            assert_eq!(filled_in(message, &Json::parse(params.as_bytes()).unwrap()).as_deref(), want, "{message} {params}");
+        };
+        check("%s of %s", r#"["1","2"]"#, Some("1 of 2"));
+        check("%(n)s at 100%%", r#"{"n":7}"#, Some("7 at 100%"));
+        check("%.2f s", "[1.5]", Some("1.5 s"));
+        check("%x %r", r#"[255,"a"]"#, Some("ff \"a\""));
+        check("{} and {}", r#"["a","b"]"#, Some("a and b"));
+        check("{1} {0}", r#"["a","b"]"#, Some("b a"));
+        check("{name} {{}", r#"{"name":"n"}"#, None);
+        check("{name} {!}", r#"{"name":"n"}"#, Some("n {!}"));
+        check("%s %s", r#"["a"]"#, None);
+        check("%s", "[null]", None);
+        check("100% {}", r#"["a"]"#, Some("100% {}"));
+        check("plain", r#"["a"]"#, Some("plain"));
     }
 }

@@ -1,17 +1,31 @@
 //! What normalisation had to change: the event's `errors` list and its `_meta` tree (`spec/ingest.md` section 3.1).
 
+use std::borrow::Cow;
+
 use weir_protocol::json::{Json, Object};
 
-/// Errors that one event lists; what is wrong beyond them is changed silently.
-const ERROR_COUNT_MAX: usize = 100;
-/// A refused value is kept beside its error up to this many bytes of JSON.
+use super::path::Path;
+use super::size::json_size;
+
+/// Places of one event that are remarked on; what is wrong beyond them is changed silently.
+const NOTE_COUNT_MAX: usize = 1000;
+/// A refused value is kept beside its error below this many bytes of JSON.
 const ORIGINAL_BYTES_MAX: usize = 500;
 
+/// Particulars of an error.
+pub type Details<'a> = Vec<(&'static str, Json<'a>)>;
+
+/// Everything that was remarked on about one place.
+#[derive(Default)]
 struct Note<'a> {
-    kind: &'static str,
     path: Vec<String>,
-    value: Option<Json<'a>>,
-    more: Vec<(&'static str, Json<'a>)>,
+    errors: Vec<(&'static str, Details<'a>)>,
+    /// What stood there.
+    original: Option<Json<'a>>,
+    /// Rule, kind, start and end of what was replaced, in bytes.
+    remarks: Vec<Json<'a>>,
+    /// The length that it had, in characters or elements.
+    length: Option<usize>,
 }
 
 /// The changes to one event, gathered while it is normalised.
@@ -19,28 +33,130 @@ struct Note<'a> {
 pub struct Notes<'a>(Vec<Note<'a>>);
 
 impl<'a> Notes<'a> {
-    /// A value that is not what its field takes.
-    pub fn invalid(&mut self, path: &[&str], value: Json<'a>) {
-        self.add("invalid_data", path, Some(value), Vec::new());
+    /// A value that is not what its field takes, and why.
+    pub fn invalid(&mut self, path: Path<'_>, reason: impl Into<Cow<'a, str>>, value: Json<'a>) {
+        self.error(path, "invalid_data", vec![("reason", Json::String(reason.into()))]);
+        self.original(path, value);
     }
 
-    /// A field that nothing knows.
-    pub fn unknown(&mut self, path: &[&str], value: Json<'a>) {
-        self.add("invalid_attribute", path, Some(value), Vec::new());
+    /// A value that breaks a rule which needs no words.
+    pub fn refused(&mut self, path: Path<'_>, value: Json<'a>) {
+        self.error(path, "invalid_data", Vec::new());
+        self.original(path, value);
     }
 
-    /// A part that lacks what it needs.
-    pub fn missing(&mut self, path: &[&str], attribute: &'static str) {
-        self.add("missing_attribute", path, None, vec![("attribute", Json::text(attribute))]);
+    /// An error of a kind, with its particulars.
+    pub fn error(&mut self, path: Path<'_>, kind: &'static str, details: Details<'a>) {
+        if let Some(note) = self.at(path) {
+            note.errors.push((kind, details));
+        }
     }
 
-    /// Any other kind, with its particulars.
-    pub fn add(&mut self, kind: &'static str, path: &[&str], value: Option<Json<'a>>, more: Vec<(&'static str, Json<'a>)>) {
-        if self.0.len() >= ERROR_COUNT_MAX {
+    /// What stood at a place whose value was replaced.
+    pub fn original(&mut self, path: Path<'_>, value: Json<'a>) {
+        if value.is_null() || json_size(&value) >= ORIGINAL_BYTES_MAX {
             return;
         }
-        let value = value.filter(|v| !v.is_null() && v.to_string().len() <= ORIGINAL_BYTES_MAX);
-        self.0.push(Note { kind, path: path.iter().map(|p| (*p).to_owned()).collect(), value, more });
+        if let Some(note) = self.at(path) {
+            note.original = Some(value);
+        }
+    }
+
+    /// What stood at a place before it was made shorter or vaguer, and which bytes of the text are new.
+    pub fn replaced(&mut self, path: Path<'_>, rule: &'static str, range: std::ops::Range<usize>) {
+        if let Some(note) = self.at(path) {
+            note.remarks.push(Json::Array(vec![Json::text(rule), Json::text("s"), Json::Int(range.start as i64), Json::Int(range.end as i64)]));
+        }
+    }
+
+    /// A remark without a place in the text.
+    pub fn remark(&mut self, path: Path<'_>, rule: &'static str, kind: &'static str) {
+        if let Some(note) = self.at(path) {
+            note.remarks.push(Json::Array(vec![Json::text(rule), Json::text(kind)]));
+        }
+    }
+
+    /// How long a value was that was cut.
+    pub fn length(&mut self, path: Path<'_>, length: usize) {
+        if let Some(note) = self.at(path) {
+            note.length.get_or_insert(length);
+        }
+    }
+
+    /// Whether anything was remarked on there; a null that nothing explains is left out of the event.
+    pub fn has(&self, path: Path<'_>) -> bool {
+        if self.0.is_empty() {
+            return false;
+        }
+        let path = path.segments();
+        self.0.iter().any(|note| note.path == path)
+    }
+
+    /// Whether anything was remarked on there or below.
+    pub fn has_below(&self, path: Path<'_>) -> bool {
+        if self.0.is_empty() {
+            return false;
+        }
+        let path = path.segments();
+        self.0.iter().any(|note| note.path.starts_with(&path))
+    }
+
+    /// A value moved with what is below it.
+    pub fn rename(&mut self, from: &[&str], to: &[&str]) {
+        for note in &mut self.0 {
+            if note.path.len() >= from.len() && note.path.iter().zip(from).all(|(a, b)| a == b) {
+                note.path.splice(..from.len(), to.iter().map(|key| (*key).to_owned()));
+            }
+        }
+    }
+
+    /// A member of an object is under another key now.
+    pub fn move_member(&mut self, path: Path<'_>, from: &str, to: &str) {
+        if self.0.is_empty() {
+            return;
+        }
+        let path = path.segments();
+        for note in self.0.iter_mut().filter(|note| note.path.len() > path.len() && note.path.starts_with(&path)) {
+            let key = &mut note.path[path.len()];
+            if key == from {
+                to.clone_into(key);
+            }
+        }
+    }
+
+    /// What was remarked on at or below a place is about values that are gone.
+    pub fn forget_below(&mut self, path: Path<'_>) {
+        if !self.0.is_empty() {
+            let path = path.segments();
+            self.0.retain(|note| !note.path.starts_with(&path));
+        }
+    }
+
+    /// Elements of a list moved, or went.
+    pub fn move_elements(&mut self, path: Path<'_>, moved: impl Fn(usize) -> Option<usize>) {
+        if self.0.is_empty() {
+            return;
+        }
+        let path = path.segments();
+        self.0.retain_mut(|note| {
+            let is_below = note.path.len() > path.len() && note.path.starts_with(&path);
+            let Some(index) = note.path.get(path.len()).and_then(|key| key.parse().ok()).filter(|_| is_below) else { return true };
+            moved(index).inspect(|index| note.path[path.len()] = index.to_string()).is_some()
+        });
+    }
+
+    fn at(&mut self, path: Path<'_>) -> Option<&mut Note<'a>> {
+        let path = path.segments();
+        // Remarks on one place mostly come one after the other.
+        let found = self.0.iter().rposition(|note| note.path == path);
+        if found.is_none() && self.0.len() >= NOTE_COUNT_MAX {
+            return None;
+        }
+        let at = found.unwrap_or_else(|| {
+            self.0.push(Note { path, ..Note::default() });
+            self.0.len() - 1
+        });
+        self.0.get_mut(at)
     }
 
     /// Appends to `errors` and `_meta` of the event.
@@ -54,31 +170,51 @@ impl<'a> Notes<'a> {
             _ => Vec::new(),
         };
         for note in self.0 {
-            mark(&mut meta, &note);
-            let mut error: Object<'a> = [("type", Json::text(note.kind)), ("name", Json::text(note.path.join(".")))].into_iter().collect();
-            if let Some(value) = note.value {
-                error.insert("value", value);
+            let name = note.path.join(".");
+            for (kind, details) in &note.errors {
+                let mut error: Object<'a> = [("type", Json::text(*kind)), ("name", Json::text(name.clone()))].into_iter().collect();
+                if let Some(value) = &note.original {
+                    error.insert("value", value.clone());
+                }
+                details.iter().for_each(|(key, value)| error.insert(*key, value.clone()));
+                errors.push(Json::Object(error));
             }
-            note.more.into_iter().for_each(|(key, value)| error.insert(key, value));
-            errors.push(Json::Object(error));
+            mark(&mut meta, note);
         }
-        event.insert("errors", Json::Array(errors));
+        if !errors.is_empty() {
+            event.insert("errors", Json::Array(errors));
+        }
         event.insert("_meta", meta);
     }
 }
 
-/// Sets the node at the note's path: `{"": {"err": […], "val": …}}`.
-fn mark<'a>(meta: &mut Json<'a>, note: &Note<'a>) {
+/// Sets the node at the note's path: `{"": {"err": […], "rem": […], "len": …, "val": …}}`.
+fn mark<'a>(meta: &mut Json<'a>, note: Note<'a>) {
     let Some(node) = note.path.iter().map(String::as_str).chain([""]).try_fold(meta, child) else { return };
-    let error =
-        if note.more.is_empty() { Json::text(note.kind) } else { Json::Array(vec![Json::text(note.kind), Json::Object(note.more.iter().cloned().collect())]) };
     let Json::Object(node) = node else { return };
-    match node.get_mut("err") {
-        Some(Json::Array(errors)) => errors.push(error),
-        _ => node.insert("err", Json::Array(vec![error])),
+    let errors = note.errors.into_iter().map(|(kind, details)| match details.is_empty() {
+        true => Json::text(kind),
+        false => Json::Array(vec![Json::text(kind), Json::Object(details.into_iter().collect())]),
+    });
+    extend(node, "rem", note.remarks.into_iter());
+    extend(node, "err", errors);
+    if let Some(length) = note.length
+        && node.get("len").is_none()
+    {
+        node.insert("len", Json::Int(length as i64));
     }
-    if let Some(value) = &note.value {
-        node.insert("val", value.clone());
+    if let Some(value) = note.original {
+        node.insert("val", value);
+    }
+}
+
+fn extend<'a>(node: &mut Object<'a>, key: &'static str, more: impl ExactSizeIterator<Item = Json<'a>>) {
+    if more.len() == 0 {
+        return;
+    }
+    match node.get_mut(key) {
+        Some(Json::Array(list)) => list.extend(more),
+        _ => node.insert(key, Json::Array(more.collect())),
     }
 }
 
@@ -99,18 +235,35 @@ mod tests {
     fn errors_are_listed_and_mirrored_and_the_sdk_meta_stays() {
         let mut event = Json::parse(br#"{"_meta":{"request":{"":{"rem":[["a","s"]]}}},"errors":[{"type":"x"}]}"#).unwrap();
         let mut notes = Notes::default();
-        notes.invalid(&["request", "method"], Json::text("no way"));
-        notes.missing(&["exception", "values", "0"], "type or value");
-        notes.invalid(&["level"], Json::text("x".repeat(600)));
+        let request = Path::Root.key("request");
+        notes.invalid(request.key("method"), "no method", Json::text("no way"));
+        notes.error(Path::Root.key("frames"), "missing_attribute", Vec::new());
+        notes.invalid(Path::Root.key("level"), "long", Json::text("x".repeat(600)));
+        notes.replaced(Path::Root.key("level"), "!limit", 3..6);
+        notes.length(Path::Root.key("level"), 600);
         notes.write(event.as_object_mut().unwrap());
         assert_eq!(
             event.to_string(),
             concat!(
-                r#"{"errors":[{"type":"x"},{"type":"invalid_data","name":"request.method","value":"no way"},"#,
-                r#"{"type":"missing_attribute","name":"exception.values.0","attribute":"type or value"},{"type":"invalid_data","name":"level"}],"#,
-                r#""_meta":{"request":{"":{"rem":[["a","s"]]},"method":{"":{"err":["invalid_data"],"val":"no way"}}},"#,
-                r#""exception":{"values":{"0":{"":{"err":[["missing_attribute",{"attribute":"type or value"}]]}}}},"level":{"":{"err":["invalid_data"]}}}}"#
+                r#"{"errors":[{"type":"x"},{"type":"invalid_data","name":"request.method","value":"no way","reason":"no method"},"#,
+                r#"{"type":"missing_attribute","name":"frames"},{"type":"invalid_data","name":"level","reason":"long"}],"#,
+                r#""_meta":{"request":{"":{"rem":[["a","s"]]},"method":{"":{"err":[["invalid_data",{"reason":"no method"}]],"val":"no way"}}},"#,
+                r#""frames":{"":{"err":["missing_attribute"]}},"level":{"":{"rem":[["!limit","s",3,6]],"err":[["invalid_data",{"reason":"long"}]],"len":600}}}}"#
             )
         );
+    }
+
+    #[test]
+    fn elements_move_and_go() {
+        let mut notes = Notes::default();
+        let list = Path::Root.key("l");
+        for index in 0..3 {
+            let element = list.index(index);
+            notes.refused(element.key("k"), Json::Int(index as i64));
+        }
+        notes.move_elements(list, |index| index.checked_sub(1));
+        assert!(notes.has(list.index(0).key("k")) && notes.has(list.index(1).key("k")) && !notes.has(list.index(2).key("k")));
+        notes.forget_below(list);
+        assert!(!notes.has(list.index(0).key("k")));
     }
 }

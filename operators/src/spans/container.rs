@@ -31,8 +31,9 @@ pub(super) fn spans(item: &Item, json: &Json<'_>) -> Option<(Vec<SpanRow>, Vec<O
 }
 
 fn span(item: &Item, container: &Json<'_>, span: &Json<'_>) -> Option<SpanRow> {
-    let start_us = time_us(span.get("start_timestamp")?)?;
-    let end_us = super::end_us(start_us, time_us(span.get("end_timestamp")?)?)?;
+    let shift = item.shift();
+    let start_us = shift.us(time_us(span.get("start_timestamp")?)?);
+    let end_us = super::end_us(start_us, shift.us(time_us(span.get("end_timestamp")?)?))?;
     let mut attributes = typed_attributes(span.get("attributes").and_then(Json::as_object));
     attributes.resolve_address(item, container);
     let text = |key: &str| attributes.text(key).map(str::to_owned);

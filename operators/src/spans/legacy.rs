@@ -10,8 +10,9 @@ use crate::rows::SpanRow;
 
 /// The span; `None` where it lacks an id or a time, or ends before it starts.
 pub(super) fn span(item: &Item, span: &Json<'_>) -> Option<SpanRow> {
-    let start_us = time_us(span.get("start_timestamp")?)?;
-    let end_us = super::end_us(start_us, time_us(span.get("timestamp")?)?)?;
+    let shift = item.shift();
+    let start_us = shift.us(time_us(span.get("start_timestamp")?)?);
+    let end_us = super::end_us(start_us, shift.us(time_us(span.get("timestamp")?)?))?;
     let mut attributes = json_attributes(span.get("data").and_then(Json::as_object));
     attributes.resolve_address(item, span);
     let text = |key: &str| attributes.text(key).map(str::to_owned);

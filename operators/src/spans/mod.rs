@@ -51,6 +51,11 @@ fn counted(item: &Item, outcome: Outcome, reason: Option<&str>, quantity: u64) -
     [Category::Span, Category::SpanIndexed].map(|category| item.context.outcome(outcome, reason, category, quantity))
 }
 
+/// A trace id out of its text, in lower case and without hyphens.
+pub(crate) fn trace_id_of(text: &str) -> Option<String> {
+    parse_hex16(text).map(|id| weir_protocol::ids::hex(&id))
+}
+
 /// A trace id that is not all zeros.
 pub(crate) fn trace_id(value: Option<&Json<'_>>) -> Option<[u8; 16]> {
     parse_hex16(value?.as_str()?).filter(|id| *id != [0; 16])
@@ -84,7 +89,7 @@ fn duration_ms(start_us: i64, end_us: i64) -> f64 {
 
 /// When a span ended. A start up to a microsecond after it is an effect of notation (Rust sends starts as floats and ends as
 /// text with nine digits) and counts as the end; one later than that makes the span invalid.
-fn end_us(start_us: i64, end_us: i64) -> Option<i64> {
+pub(crate) fn end_us(start_us: i64, end_us: i64) -> Option<i64> {
     (start_us - end_us <= 1).then(|| end_us.max(start_us))
 }
 

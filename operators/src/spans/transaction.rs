@@ -4,37 +4,41 @@ use weir_protocol::json::{Json, Object};
 use weir_protocol::outcome::Outcome;
 use weir_protocol::{Category, EventId};
 
-use super::{blank, category, counted, duration_ms, end_us, json_attributes, owned, sample_weight, span_id};
+use super::{blank, category, counted, duration_ms, json_attributes, owned, sample_weight, span_id};
 use crate::decode::Item;
 use crate::deduplicate::Identity;
 use crate::error::{tags, user_hash};
 use crate::fact::{Fact, Rows};
 use crate::interpret::{event_context, payload_row};
 use crate::normalise;
-use crate::normalise::clock::{TIME_US_MAX, time_us};
+use crate::normalise::clock::time_us;
+use crate::normalise::transaction::UNLABELED;
 use crate::rows::{OutcomeRow, Pairs, SpanRow};
-
-/// The name of a transaction that has none.
-const UNLABELED: &str = "<unlabeled transaction>";
 
 /// The fact that a `transaction` item states.
 pub fn transaction(item: &Item) -> Fact {
     let Ok(mut json @ Json::Object(_)) = Json::parse(&item.payload) else { return refused(item, "invalid_json", 0) };
     let children = json.get("spans").and_then(Json::as_array).map_or(0, <[Json<'_>]>::len);
-    if !is_valid(&json, item) {
+    let context = event_context(item);
+    if let Some(object) = json.as_object_mut() {
+        object.insert("type", Json::text("transaction"));
+    }
+    if normalise::event(&mut json, &context).is_err() {
         return refused(item, "invalid_transaction", children);
     }
-    let context = event_context(item);
-    normalised(&mut json, item);
     let spans = rows(item, &json, context.event_id);
     // A start that has no place on the server's clock is found out only now.
     if spans.is_empty() {
         return refused(item, "invalid_transaction", children);
     }
+    let cut_off = (children + 1).saturating_sub(spans.len()) as u64;
     let payload = payload_row(item, context.event_id, "transaction", &json);
     let mut outcomes: Vec<OutcomeRow> =
         [Category::Transaction, Category::TransactionIndexed].map(|category| item.context.outcome(Outcome::Accepted, None, category, 1)).into();
     outcomes.extend(counted(item, Outcome::Accepted, None, spans.len() as u64));
+    if cut_off > 0 {
+        outcomes.extend(counted(item, Outcome::Invalid, Some("too_large:span"), cut_off));
+    }
     outcomes.iter_mut().for_each(|outcome| outcome.event_id = Some(context.event_id.0));
     let identity = Some(Identity::event(context.project_id, context.event_id));
     Fact { identity, ..item.fact(Rows::Transaction { spans, payload: Box::new(payload) }, outcomes) }
@@ -46,68 +50,6 @@ fn refused(item: &Item, reason: &str, children: usize) -> Fact {
         [Category::Transaction, Category::TransactionIndexed].map(|category| item.context.outcome(Outcome::Invalid, Some(reason), category, 1)).into();
     outcomes.extend(counted(item, Outcome::Invalid, Some(reason), children as u64 + 1));
     item.fact(Rows::None, outcomes)
-}
-
-/// Whether it can be stored. An end that is missing is the receipt's time; a child without an end is kept (Java leaves the
-/// end out of spans that were not finished).
-fn is_valid(json: &Json<'_>, item: &Item) -> bool {
-    let received_us = item.context.common.received_ms * 1000;
-    let Some(start) = json.get("start_timestamp").and_then(time_us) else { return false };
-    let end = given(json, "timestamp").map_or(Some(received_us), time_us);
-    let trace = json.at(&["contexts", "trace"]);
-    let has_trace = trace.is_some_and(|trace| owned(trace.get("trace_id")).is_some() && span_id(trace.get("span_id")).is_some());
-    let spans = json.get("spans").and_then(Json::as_array).unwrap_or_default();
-    end.is_some_and(|end| end_us(start, end).is_some()) && has_trace && spans.iter().all(is_valid_span)
-}
-
-fn is_valid_span(span: &Json<'_>) -> bool {
-    let Some(start) = span.get("start_timestamp").and_then(time_us) else { return false };
-    let ids = owned(span.get("trace_id")).is_some() && span_id(span.get("span_id")).is_some();
-    ids && given(span, "timestamp").is_none_or(|end| time_us(end).is_some_and(|end| end_us(start, end).is_some()))
-}
-
-/// A member that is there and not null.
-fn given<'j, 'a>(json: &'j Json<'a>, key: &str) -> Option<&'j Json<'a>> {
-    json.get(key).filter(|value| !value.is_null())
-}
-
-/// Normalises what a transaction shares with other events, and moves its spans along with its start. (The end does not tell
-/// the shift: where it is missing it is the receipt, by the server's clock.)
-fn normalised(json: &mut Json<'_>, item: &Item) {
-    let context = event_context(item);
-    let start_us = |json: &Json<'_>| json.get("start_timestamp").and_then(time_us);
-    let given_us = start_us(json);
-    let Some(object) = json.as_object_mut() else { return };
-    let (spans, measurements) = (object.remove("spans"), object.remove("measurements"));
-    object.insert("type", Json::text("transaction"));
-    if object.get("transaction").is_none_or(|name| name.as_str().is_none_or(str::is_empty)) {
-        object.insert("transaction", Json::text(UNLABELED));
-    }
-    normalise::event(json, &context);
-    let moved_us = start_us(json).zip(given_us).map_or(0, |(now, given)| now - given);
-    let Some(object) = json.as_object_mut() else { return };
-    if let Some(mut spans) = spans {
-        spans.as_array_mut().into_iter().flatten().for_each(|span| move_times(span, moved_us));
-        object.insert("spans", spans);
-    }
-    if let Some(measurements) = measurements {
-        object.insert("measurements", measurements);
-    }
-    let made = EventId(item.made_id(1));
-    if let Some(trace) = object.get_mut("contexts").and_then(Json::as_object_mut).and_then(|c| c.get_mut("trace")).and_then(Json::as_object_mut)
-        && super::trace_id(trace.get("trace_id")).is_none()
-    {
-        trace.insert("trace_id", Json::text(made.to_string()));
-    }
-}
-
-fn move_times(span: &mut Json<'_>, by_us: i64) {
-    let Some(span) = span.as_object_mut().filter(|_| by_us != 0) else { return };
-    for key in ["start_timestamp", "timestamp"] {
-        if let Some(us) = span.get(key).and_then(time_us) {
-            span.insert(key, normalise::clock::seconds(us.saturating_add(by_us).clamp(0, TIME_US_MAX)));
-        }
-    }
 }
 
 /// The segment and its children.

@@ -1,0 +1,153 @@
+"""Events come out of normalisation as Relay's published package makes them, but for what DELIBERATE lists.
+
+The recorded events, and thousands with something odd at every field, go through `operators/examples/normalise.rs`; no server runs.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+
+import pytest
+from envelopes import parse, recorded
+from odd_events import odd_events
+from relay_reference import MISSING, Reference, comparable, differences, given
+
+SEED = int(os.environ.get("WEIR_ODD_EVENTS_SEED", "20261124"))
+COUNT = int(os.environ.get("WEIR_ODD_EVENTS_COUNT", "1500"))
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", pathlib.Path.home() / ".cache/weir/target"))
+NORMALISE = TARGET / "release/examples/normalise"
+NOTES_MAX = 1000
+"""Places of an event that we remark on."""
+
+USER_AGENTS = """\
+Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36
+Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.1 Safari/605.1.15
+Mozilla/5.0 (Macintosh; Intel Mac OS X 10.14; rv:109.0) Gecko/20100101 Firefox/115.0
+Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:109.0) Gecko/20100101 Firefox/120.0
+Mozilla/5.0 (iPhone; CPU iPhone OS 17_1_2 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.1.2 Mobile/15E148 Safari/604.1
+Mozilla/5.0 (iPad; CPU OS 16_3 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/16.3 Mobile/15E148 Safari/604.1
+Mozilla/5.0 (Linux; Android 13; Pixel 7) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/119.0.0.0 Mobile Safari/537.36
+Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Mobile Safari/537.36
+Mozilla/5.0 (Linux; Android 12; SM-G991B) AppleWebKit/537.36 (KHTML, like Gecko) SamsungBrowser/20.0 Chrome/106.0.5249.126 Mobile Safari/537.36
+Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36 Edg/120.0.2210.61
+Mozilla/5.0 (Windows NT 6.1; WOW64; Trident/7.0; rv:11.0) like Gecko
+Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)
+Mozilla/5.0 (Linux; Android 6.0.1; Nexus 5X Build/MMB29P) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/118.0.5993.117 Mobile Safari/537.36 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)
+Opera/9.80 (Windows NT 6.1; WOW64) Presto/2.12.388 Version/12.18
+curl/8.4.0
+python-requests/2.31.0
+Go-http-client/1.1
+okhttp/4.12.0
+node-fetch
+PostmanRuntime/7.35.0
+Mozilla/5.0 (X11; CrOS x86_64 14541.0.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/119.0.0.0 Safari/537.36
+Mozilla/5.0 (SMART-TV; LINUX; Tizen 6.0) AppleWebKit/537.36 (KHTML, like Gecko) 76.0.3809.146/6.0 TV Safari/537.36
+Mozilla/5.0 (PlayStation; PlayStation 5/2.26) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/13.0 Safari/605.1.15
+nonsense
+Wget/1.21.3
+Java/17.0.1
+MyApp/1.0 CFNetwork/1474 Darwin/23.0.0
+Mozilla/5.0 (Android 13; Mobile; rv:109.0) Gecko/119.0 Firefox/119.0
+Mozilla/5.0 (Linux; Android 9; AFTS) AppleWebKit/537.36 (KHTML, like Gecko) Silk/98.6.10 like Chrome/98.0.4758.136 Safari/537.36
+Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) CriOS/119.0.6045.109 Mobile/15E148 Safari/604.1"""
+
+
+def is_near(one, other):
+    """Relay reads some decimals as a neighbouring float, and cuts where we round to microseconds."""
+    floats = isinstance(one, (int, float)) and isinstance(other, (int, float)) and not isinstance(one, bool) and not isinstance(other, bool)
+    return floats and abs(one - other) <= max(1.5e-6, abs(other) * 1e-12)
+
+
+# What differs on purpose, each with its reason: (name, whether a difference at a path is of this kind).
+DELIBERATE = [
+    ("the client's breakdowns are summed up here: Relay needs a project configuration for it", lambda path, ours, theirs: path[0] == "breakdowns" or path[:2] == ("_meta", "breakdowns")),
+    ("`errors` are compared through `_meta`, which has each of them", lambda path, ours, theirs: path[0] == "errors"),
+    ("an error that was listed before is not read again as a part of the event", lambda path, ours, theirs: path[:2] == ("_meta", "errors")),
+    ("numbers are the floats that their decimals name, times rounded to microseconds", lambda path, ours, theirs: is_near(ours, theirs)),
+    ("made ids are made of the event's, so that a replay makes the same", lambda path, ours, theirs: path[-1] in ("trace_id", "span_id") and is_made(ours)),
+    ("names of devices in shops are not looked up", lambda path, ours, theirs: path == ("contexts", "device", "name") and ours is MISSING),
+    ("a feature flag's result has no limit on its depth", lambda path, ours, theirs: path[:3] == ("contexts", "flags", "values")),
+]
+
+
+def is_made(value):
+    return isinstance(value, str) and EVENT_ID.startswith(value)
+
+
+EVENT_ID = "9ec79c33ec9942ab8353589fcb2e04dc"
+
+
+def normalised(payloads, **context):
+    lines = "".join(given(payload, EVENT_ID, **context) + "\n" for payload in payloads)
+    done = subprocess.run([NORMALISE], input=lines, capture_output=True, text=True, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def notes(meta):
+    """The places that are remarked on."""
+    return sum(1 if key == "" else notes(inner) for key, inner in meta.items() if isinstance(inner, dict))
+
+
+def unexplained(ours, theirs):
+    """The differences that nothing in DELIBERATE explains."""
+    if theirs is None or "error" in ours:
+        # A text end may lie up to a microsecond before a start in floats; Relay refuses that.
+        return [] if (theirs is None) == ("error" in ours) else [("refused", ours, theirs)]
+    if notes(theirs.get("_meta", {})) > NOTES_MAX:
+        # Beyond the bound what is wrong is changed silently.
+        return []
+    theirs = {**theirs, "event_id": ours["event_id"]}
+    found = differences(comparable(ours), comparable(theirs))
+    return [(path, one, other) for path, one, other in found if not any(is_kind(path, one, other) for _, is_kind in DELIBERATE)]
+
+
+def said(differing, limit=15):
+    lines = [f"{name}: {'.'.join(map(str, path)) if isinstance(path, tuple) else path}\n  ours:   {str(ours)[:300]}\n  theirs: {str(theirs)[:300]}" for name, found in differing for path, ours, theirs in found[:3]]
+    return "\n".join(lines[:limit])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def built():
+    if not NORMALISE.exists():
+        pytest.fail(f"there is no {NORMALISE}: run tests/run, or `cargo build --release -p weir-operators --example normalise` first")
+
+
+def test_recorded_events():
+    received_ms = 1_795_507_200_000
+    events = [(request.name, item) for request in recorded() for item in items_of(request)]
+    assert len(events) > 25
+    payloads = [json.dumps({**item.json(), **({"type": "transaction"} if item.type == "transaction" else {})}) for _, item in events]
+    reference = Reference(received_at="2026-11-24T08:00:00Z")
+    differing = [(name, unexplained(ours, reference.normalised(payload))) for (name, _), payload, ours in zip(events, payloads, normalised(payloads, received_ms=received_ms))]
+    assert not any(found for _, found in differing), said(differing)
+
+
+def items_of(request):
+    try:
+        items = parse(request.body)[1]
+    except Exception:  # noqa: BLE001 - not everything that was recorded is an envelope
+        return []
+    return [item for item in items if item.type in ("event", "transaction")]
+
+
+def test_odd_events():
+    print(f"seed {SEED}: WEIR_ODD_EVENTS_SEED={SEED} repeats this")
+    events = list(odd_events(SEED, COUNT))
+    payloads = [json.dumps(event) for _, event in events]
+    reference = Reference()
+    differing = [(changed, unexplained(ours, reference.normalised(payload))) for (changed, _), payload, ours in zip(events, payloads, normalised(payloads))]
+    differing = [(changed, found) for changed, found in differing if found]
+    assert len(differing) * 200 <= COUNT, f"seed {SEED}: {len(differing)} of {COUNT} differ\n{said(differing)}"
+
+
+def test_user_agents():
+    payloads = [json.dumps({"request": {"headers": [["User-Agent", agent]]}}) for agent in USER_AGENTS.splitlines()]
+    reference = Reference()
+    differing = [(agent, unexplained(ours, reference.normalised(payload))) for agent, payload, ours in zip(USER_AGENTS.splitlines(), payloads, normalised(payloads))]
+    assert not any(found for _, found in differing), said(differing)
+
+
+def test_what_makes_no_event():
+    for payload in ("{", "nonsense", '{"a":NaN}'):
+        assert "error" in normalised([payload])[0], payload
