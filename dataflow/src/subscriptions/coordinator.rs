@@ -347,7 +347,10 @@ impl Coordinator {
                 Request::Install(all) => self.install(all, reply, &mut live, &mut told),
                 Request::Replace(compiled) => self.replace(*compiled, reply, &mut live, &mut told),
                 Request::Remove(id) => self.remove(id, reply, &mut live, &mut told),
-                Request::Broken(definition, why) => self.broken(definition, why, reply, &mut live),
+                Request::Broken(definition, why) => {
+                    self.break_down(definition.id, &definition, why, &mut live);
+                    let _ = reply.send(Ok(()));
+                }
             }
         }
         for (template, (changes, subscriptions)) in told {
@@ -369,32 +372,41 @@ impl Coordinator {
     fn install(&mut self, all: Vec<Compiled>, reply: Reply, live: &mut Live, told: &mut ToldTemplates) {
         self.state.last_waiter += 1;
         let waiter = self.state.last_waiter;
-        let mut missing = 0;
+        let (several, mut missing, mut refused) = (all.len() > 1, 0, None);
         for compiled in all {
             let id = compiled.definition.id;
-            let taken = match live.entries.get(&id) {
-                Some(entry) if entry.broken.is_none() => Err(SubscriptionError::Exists { id }),
-                _ => self.member(&compiled, waiter),
-            };
-            let (member, changes) = match taken {
-                Ok(taken) => taken,
+            match self.install_one(&compiled, waiter, live, told) {
+                Ok(()) => missing += 1,
                 Err(error) => {
-                    let _ = reply.send(Err(error));
-                    return;
+                    if several && !matches!(error, SubscriptionError::Exists { .. }) {
+                        self.break_down(id, &compiled.definition, error.to_string(), live);
+                    }
+                    refused.get_or_insert(error);
                 }
-            };
-            let (parameters, subscriptions) = told.entry(member.template).or_default();
-            parameters.push(changes);
-            subscriptions.push(id);
-            let entry = live.entries.entry(id).or_default();
-            entry.broken = None;
-            if entry.alerts.is_none() {
-                entry.alerts = Some(Alerts::new(Arc::clone(&compiled.definition), self.state.restored.remove(&id).unwrap_or_default()));
             }
-            entry.next = Some(Box::new(member));
-            missing += 1;
         }
-        self.state.waiters.insert(waiter, Waiter { reply, missing });
+        match refused {
+            Some(error) => drop(reply.send(Err(error))),
+            None => drop(self.state.waiters.insert(waiter, Waiter { reply, missing })),
+        }
+    }
+
+    fn install_one(&mut self, compiled: &Compiled, waiter: u64, live: &mut Live, told: &mut ToldTemplates) -> Result<(), SubscriptionError> {
+        let id = compiled.definition.id;
+        if live.entries.get(&id).is_some_and(|entry| entry.broken.is_none()) {
+            return Err(SubscriptionError::Exists { id });
+        }
+        let (member, changes) = self.member(compiled, waiter)?;
+        let (parameters, subscriptions) = told.entry(member.template).or_default();
+        parameters.push(changes);
+        subscriptions.push(id);
+        let entry = live.entries.entry(id).or_default();
+        entry.broken = None;
+        if entry.alerts.is_none() {
+            entry.alerts = Some(Alerts::new(Arc::clone(&compiled.definition), self.state.restored.remove(&id).unwrap_or_default()));
+        }
+        entry.next = Some(Box::new(member));
+        Ok(())
     }
 
     /// Makes a subscription a member of its template, which is built where it is new.
@@ -592,18 +604,18 @@ impl Coordinator {
         let _ = reply.send(Ok(()));
     }
 
-    fn broken(&mut self, definition: Arc<Subscription>, why: String, reply: Reply, live: &mut Live) {
-        let id = definition.id;
+    /// A subscription does not run; whom it notifies is told once.
+    fn break_down(&mut self, id: SubscriptionId, definition: &Arc<Subscription>, why: String, live: &mut Live) {
         let entry = live.entries.entry(id).or_default();
-        if entry.current.is_none() && entry.next.is_none() {
-            let alerts = entry.alerts.get_or_insert_with(|| Alerts::new(definition, self.state.restored.remove(&id).unwrap_or_default()));
-            let mut recorded = Recorded::default();
-            alerts.fail(self.state.evaluated.max(1), failure_row(&why), &mut recorded);
-            entry.broken = Some(why);
-            self.state.failing.insert(id);
-            self.outgoing.add(self.state.evaluated, &self.state.offsets, recorded, &self.progress);
+        if entry.current.is_some() || entry.next.is_some() {
+            return;
         }
-        let _ = reply.send(Ok(()));
+        let alerts = entry.alerts.get_or_insert_with(|| Alerts::new(Arc::clone(definition), self.state.restored.remove(&id).unwrap_or_default()));
+        let mut recorded = Recorded::default();
+        alerts.fail(self.state.evaluated.max(1), failure_row(&why), &mut recorded);
+        entry.broken = Some(why);
+        self.state.failing.insert(id);
+        self.outgoing.add(self.state.evaluated, &self.state.offsets, recorded, &self.progress);
     }
 
     /// Takes a member out of its template, where another one of the same subscription has come, perhaps into the same template.
@@ -688,14 +700,8 @@ impl Coordinator {
                     let _ = waiter.reply.send(Err(SubscriptionError::Failed(error.to_owned())));
                 }
             }
-            if entry.current.is_none() && entry.next.is_none() {
-                entry.broken = Some(error.to_owned());
-                self.state.failing.insert(id);
-                let mut recorded = Recorded::default();
-                if let Some(alerts) = &mut entry.alerts {
-                    alerts.fail(self.state.evaluated.max(1), failure_row(error), &mut recorded);
-                }
-                self.outgoing.add(self.state.evaluated, &self.state.offsets, recorded, &self.progress);
+            if let Some(definition) = entry.alerts.as_ref().map(|alerts| Arc::clone(alerts.subscription())) {
+                self.break_down(id, &definition, error.to_owned(), &mut live);
             }
         }
         drop(live);

@@ -111,11 +111,12 @@ impl Shared {
 }
 
 impl Subscriptions {
-    /// Takes subscriptions up, all of them or, where one cannot be, none but those named before it. Resolves when the rows that
-    /// hold at once can be read; alerts that they make follow as soon as they are recorded.
+    /// Takes subscriptions up. Resolves when the rows that hold at once can be read; alerts that they make follow as soon as they
+    /// are recorded.
     ///
     /// # Errors
-    /// As [`SubscriptionError`] says.
+    /// As [`SubscriptionError`] says. Of several the others are taken up all the same, and the one that is not is shown as failed;
+    /// then this does not wait for their rows.
     pub async fn install(&self, subscriptions: Vec<Compiled>) -> Result<(), SubscriptionError> {
         if subscriptions.is_empty() {
             return Ok(());

@@ -14,6 +14,7 @@ use weir_journal::{Journal, Options};
 use weir_operators::relation::plan::{Aggregate, AggregateFunction, Evaluate, EvaluateError, Expression, Node, Reduce, Relation, Scan, Universe, Window};
 use weir_operators::relation::template::{Finish, Parameters, Template};
 use weir_operators::schema;
+use weir_protocol::deletion::{Deletion, Target};
 use weir_protocol::envelope::Envelope;
 use weir_protocol::record::{Body, Content, Intake, Project, Record};
 use weir_protocol::subscription::{Subscription, SubscriptionOptions, TransitionKind};
@@ -501,6 +502,29 @@ async fn a_failing_condition_marks_one_subscription() {
     subscriptions.replace(Asked { version: 2, ..Asked::errors(1, "a", HOUR_MS, 0) }.compiled()).await.unwrap();
     until("it recovered", || shown(&subscriptions, 1) == Some(2) && subscriptions.state(1).is_some_and(|state| state.status == Status::Running)).await;
     program.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_deleted_leaves_every_answer() {
+    for workers in [1, 2] {
+        let dir = tempfile::tempdir().unwrap();
+        let program = start(dir.path(), workers, &Arc::default()).await;
+        let subscriptions = program.subscriptions();
+        program.send(&["a", "a", "a"]).await;
+        let issues = Asked { table: "issues", key: Arc::new(Int64Array::from(vec![1])), window_ms: None, ..Asked::errors(3, "", HOUR_MS, 0) };
+        let all = [Asked::errors(1, "a", HOUR_MS, 1), Asked::errors(2, "b", HOUR_MS, 0), issues];
+        subscriptions.install(all.iter().map(Asked::compiled).collect()).await.unwrap();
+        program.send(&["b", "a"]).await;
+        until("all are counted", || (1..=3).all(|id| shown(&subscriptions, id) == Some([4, 1, 2][id as usize - 1]))).await;
+        let project = Project { org_id: 1, project_id: 1, slug: "p1".to_owned(), retention_days: 90 };
+        let deletion = Deletion { project, target: Target::ShortId("P1-1".to_owned()), now: false };
+        program.journal.append(Record { received_ms: now_ms(), content: Content::Deletion(Box::new(deletion)) }).await.unwrap();
+        until("the issue of a is gone", || (1..=3).all(|id| shown(&subscriptions, id) == Some([0, 1, 1][id as usize - 1]))).await;
+        until("its alert resolved", || program.transitions().iter().any(|(id, kind, _)| (*id, *kind) == (1, TransitionKind::Resolved))).await;
+        program.send(&["b", "a"]).await;
+        until("others go on", || (2..=3).all(|id| shown(&subscriptions, id) == Some(2))).await;
+        program.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
