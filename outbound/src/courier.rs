@@ -57,7 +57,10 @@ impl Courier {
     /// Tries to deliver a notification once.
     pub async fn deliver(&self, message: &OutboxMessage) -> Verdict {
         match message.target.parse::<NotifyTarget>() {
-            Ok(NotifyTarget::Webhook(url)) => self.post(url, webhook_headers(message), webhook::body(&message.transition)).await,
+            Ok(NotifyTarget::Webhook(url)) => {
+                let body = webhook::body(&message.transition);
+                self.post(url, signed_headers(message, &body), body).await
+            }
             Ok(NotifyTarget::Slack(url)) => self.post(url, json_headers(&message.transition.id), slack::body(&message.transition).to_string()).await,
             Ok(NotifyTarget::Email(address)) => match &self.mail {
                 Some(mail) => mail.deliver(&address, &message.transition).await,
@@ -104,11 +107,10 @@ fn json_headers(alert_id: &str) -> HeaderMap {
     headers
 }
 
-fn webhook_headers(message: &OutboxMessage) -> HeaderMap {
+fn signed_headers(message: &OutboxMessage, body: &str) -> HeaderMap {
     let mut headers = json_headers(&message.transition.id);
     if let Some(secret) = &message.secret {
-        let signature = webhook::signature(secret, webhook::body(&message.transition).as_bytes());
-        if let Ok(signature) = HeaderValue::from_str(&signature) {
+        if let Ok(signature) = HeaderValue::from_str(&webhook::signature(secret, body.as_bytes())) {
             headers.insert(HeaderName::from_static(webhook::SIGNATURE), signature);
         }
     }

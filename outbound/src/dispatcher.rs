@@ -29,6 +29,7 @@ const RECORD_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How often history and log are trimmed, and rows too old are looked for.
 const TRIM_EVERY: Duration = Duration::from_secs(600);
 const EXPIRE_EVERY_MS: u64 = 30_000;
+const EXPIRED_AT_ONCE_MAX: usize = 1_000;
 /// Rows that are read from the outbox at once.
 const PAGE_ROWS: usize = 5_000;
 
@@ -259,7 +260,7 @@ impl Run {
         self.expire_after_ms = at_ms + EXPIRE_EVERY_MS;
         let outcome = DeliveryOutcome::Failed { error: self.schedule.expiry() };
         let result = |seq| DeliveryResult { seq, attempt: 0, at_ms, duration_ms: 0, outcome: outcome.clone() };
-        let results: Vec<DeliveryResult> = self.schedule.expired(at_ms).into_iter().map(result).collect();
+        let results: Vec<DeliveryResult> = self.schedule.expired(at_ms, EXPIRED_AT_ONCE_MAX).into_iter().map(result).collect();
         if results.is_empty() {
             return;
         }
@@ -267,6 +268,10 @@ impl Run {
             Ok(()) => {
                 tracing::warn!(count = results.len(), "notifications were given up: they are too old and their receiver fails");
                 results.iter().for_each(|result| self.schedule.settle(result.seq, &result.outcome));
+                // More of them: in a transaction of its own, between those of others.
+                if results.len() == EXPIRED_AT_ONCE_MAX {
+                    self.expire_after_ms = at_ms;
+                }
             }
             Err(error) => tracing::warn!(%error, "notifications that are too old cannot be given up; trying again"),
         }

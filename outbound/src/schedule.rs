@@ -224,12 +224,12 @@ impl Schedule {
             Verdict::Failed { error } => return DeliveryOutcome::Failed { error },
             Verdict::Retry { error, after } => (error, after),
         };
-        self.receiver_failed(seq, now_ms);
+        let asked_ms = after.unwrap_or(Duration::ZERO).as_millis() as u64;
+        self.receiver_failed(seq, now_ms, asked_ms);
         let Some(row) = self.rows.get(&seq) else { return DeliveryOutcome::Failed { error } };
         if now_ms.saturating_sub(row.created_ms) >= self.patience.age_ms_max {
             return DeliveryOutcome::Failed { error: format!("{error} (given up after {})", hours(self.patience.age_ms_max)) };
         }
-        let asked_ms = after.unwrap_or(Duration::ZERO).as_millis() as u64;
         DeliveryOutcome::Retry { due_ms: now_ms + self.patience.delay_ms(row.attempts + 1, &row.alert_id).max(asked_ms), error }
     }
 
@@ -241,7 +241,7 @@ impl Schedule {
         self.replace(&name);
     }
 
-    fn receiver_failed(&mut self, seq: u64, now_ms: u64) {
+    fn receiver_failed(&mut self, seq: u64, now_ms: u64, asked_ms: u64) {
         let Some(name) = self.rows.get(&seq).map(|row| row.chain.0.clone()) else { return };
         let begun_ms = self.in_flight.get(&seq).copied().unwrap_or(now_ms);
         let Some(receiver) = self.receivers.get_mut(&name) else { return };
@@ -251,17 +251,18 @@ impl Schedule {
             receiver.failed_ms = now_ms;
             receiver.paused_until_ms = now_ms + self.patience.pause_ms(receiver.failures);
         }
+        receiver.paused_until_ms = receiver.paused_until_ms.max(now_ms + asked_ms);
         self.replace(&name);
     }
 
-    /// The rows to be given up without an attempt: too old, and their receiver fails anyway.
-    pub fn expired(&self, now_ms: u64) -> Vec<u64> {
+    /// The first rows that are to be given up without an attempt: too old, and their receiver fails anyway.
+    pub fn expired(&self, now_ms: u64, count_max: usize) -> Vec<u64> {
         let is_expired = |(seq, row): &(&u64, &Waiting)| {
             now_ms.saturating_sub(row.created_ms) >= self.patience.age_ms_max
                 && !self.in_flight.contains_key(seq)
                 && self.receivers.get(&row.chain.0).is_some_and(|receiver| receiver.failures > 0)
         };
-        self.rows.iter().filter(is_expired).map(|(seq, _)| *seq).collect()
+        self.rows.iter().filter(is_expired).map(|(seq, _)| *seq).take(count_max).collect()
     }
 
     /// Why [expired](Self::expired) rows are given up.
@@ -315,9 +316,12 @@ impl Schedule {
         let name = row.chain.0.clone();
         let mut follower = None;
         if let Some(chain) = self.chains.get_mut(&row.chain) {
-            let was_first = chain.front() == Some(&seq);
-            chain.retain(|other| *other != seq);
-            follower = chain.front().copied().filter(|_| was_first);
+            if chain.front() == Some(&seq) {
+                chain.pop_front();
+                follower = chain.front().copied();
+            } else {
+                chain.retain(|other| *other != seq);
+            }
             if chain.is_empty() {
                 self.chains.remove(&row.chain);
             }

@@ -76,9 +76,11 @@ fn what_the_receiver_asks_for_is_waited_for() {
     let mut schedule = Schedule::new(Patience::default());
     schedule.add(entry(1, "r", "h", "k", 0));
     schedule.next(0).unwrap();
+    schedule.add(entry(2, "r", "h", "other", 0));
     let asked = Verdict::Retry { error: "429".to_owned(), after: Some(Duration::from_secs(120)) };
     assert_eq!(end(&mut schedule, 1, asked, 5), Some(120_005));
-    assert_eq!((schedule.next(120_004), schedule.next(120_005)), (None, Some(Pick { seq: 1, attempt: 2 })));
+    assert_eq!(all(&mut schedule, 120_004), Vec::<u64>::new(), "whatever waits for it waits");
+    assert_eq!(all(&mut schedule, 120_005), [2, 1]);
 }
 
 #[test]
@@ -164,15 +166,15 @@ fn what_is_too_old_for_a_failing_receiver_is_given_up_unseen() {
     let mut schedule = Schedule::new(patience);
     (1..=3).for_each(|seq| schedule.add(entry(seq, "r", "h", "k", 0)));
     let late = patience.age_ms_max;
-    assert_eq!(schedule.expired(late), Vec::<u64>::new(), "each gets an attempt where nothing says that its receiver fails");
+    assert_eq!(schedule.expired(late, 9), Vec::<u64>::new(), "each gets an attempt where nothing says that its receiver fails");
     schedule.next(late).unwrap();
     assert_eq!(end(&mut schedule, 1, retry(), late), None);
     schedule.add(entry(4, "r", "h", "other", late));
     schedule.add(entry(5, "fine", "h", "k", 0));
-    assert_eq!(schedule.expired(late), [2, 3], "neither the young one nor that of another receiver");
+    assert_eq!(schedule.expired(late, 9), [2, 3], "neither the young one nor that of another receiver");
     let outcome = DeliveryOutcome::Failed { error: schedule.expiry() };
     [2, 3].iter().for_each(|seq| schedule.settle(*seq, &outcome));
-    assert_eq!((schedule.len(), schedule.expired(late)), (2, vec![]));
+    assert_eq!((schedule.len(), schedule.expired(late, 9)), (2, vec![]));
 }
 
 #[test]
