@@ -46,6 +46,9 @@ const METRICS_FOLDED_EVERY: Duration = Duration::from_secs(5);
 /// below ten seconds.
 const DOORS_CLOSE_MAX: Duration = Duration::from_secs(3);
 
+/// How long queries wait at a start for subscriptions to be taken up.
+const TAKING_UP_MAX: Duration = Duration::from_secs(10);
+
 /// How long notifications under way may take to end at a stop.
 const DELIVERIES_END_MAX: Duration = Duration::from_secs(1);
 
@@ -104,15 +107,20 @@ impl Weir {
             },
         )
         .context("queries cannot be answered")?;
-        let keeper = subscriptions::Keeper::start(catalog.clone(), graph.subscriptions(), &engine).await.context("subscriptions cannot be taken up")?;
+        let (keeper, taking_up) = subscriptions::Keeper::start(catalog.clone(), graph.subscriptions(), &engine).await.context("subscriptions cannot be taken up")?;
         engine.set_subscriptions(keeper);
         let (stop_doors, stopped) = watch::channel(false);
         let health = health(metrics, &journal, &graph, &engine);
         let router = weir_ingest::router(Doors::new(journal.clone(), sources::Keys(catalog.clone()), health));
         announce(&projects, first_token.as_deref());
+        let tokens = sources::Tokens(catalog.clone());
         let doors = vec![
             tokio::spawn(serve_http(http, router, until_stopped(stopped.clone()))),
-            tokio::spawn(serve_flight(flight, engine, sources::Tokens(catalog.clone()), until_stopped(stopped))),
+            tokio::spawn(async move {
+                // Whoever asks for the rows of a subscription right after a start is to see them.
+                let _ = tokio::time::timeout(TAKING_UP_MAX, taking_up).await;
+                serve_flight(flight, engine, tokens, until_stopped(stopped)).await
+            }),
         ];
         let commands_task = tokio::spawn(commands::journal_all(catalog.clone(), journal.clone(), graph.known_projects()));
         Ok(Self { catalog, journal, graph, dispatcher, stop_doors, doors, commands_task, upkeep_task, _lock: lock })

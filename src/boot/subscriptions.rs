@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use tokio::task::JoinHandle;
 use weir_catalog::{AlertQuery, Catalog};
 use weir_dataflow::Subscriptions;
 use weir_dataflow::subscriptions::{Compiled, WatchEvent};
@@ -27,13 +28,13 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Takes up what the catalog holds. Definitions are there when this returns; their rows follow as the graph fills them.
-    pub async fn start(catalog: Catalog, running: Subscriptions, engine: &Engine) -> anyhow::Result<Arc<Self>> {
+    /// Takes up what the catalog holds. Definitions are there when this returns; their rows are when the task ends.
+    pub async fn start(catalog: Catalog, running: Subscriptions, engine: &Engine) -> anyhow::Result<(Arc<Self>, JoinHandle<()>)> {
         let defined: Vec<Arc<Subscription>> = catalog.subscriptions().await?.into_iter().map(Arc::new).collect();
         let names = defined.iter().map(|definition| ((definition.org_id, definition.name.clone()), Arc::clone(definition))).collect();
         let keeper = Arc::new(Self { catalog, running: running.clone(), names: RwLock::new(names) });
         let engine = engine.clone();
-        tokio::spawn(async move {
+        let taking_up = tokio::spawn(async move {
             let compiling = tokio::task::spawn_blocking(move || compile_all(&engine, defined)).await;
             let Ok((compiled, broken)) = compiling else { return tracing::error!("compiling the subscriptions panicked") };
             if let Err(error) = running.install(compiled).await {
@@ -46,7 +47,7 @@ impl Keeper {
                 }
             }
         });
-        Ok(keeper)
+        Ok((keeper, taking_up))
     }
 
     fn remember(&self, definition: Subscription) {
