@@ -107,7 +107,8 @@ impl Weir {
             },
         )
         .context("queries cannot be answered")?;
-        let (keeper, taking_up) = subscriptions::Keeper::start(catalog.clone(), graph.subscriptions(), &engine).await.context("subscriptions cannot be taken up")?;
+        let (keeper, taking_up) =
+            subscriptions::Keeper::start(catalog.clone(), graph.subscriptions(), &engine).await.context("subscriptions cannot be taken up")?;
         engine.set_subscriptions(keeper);
         let (stop_doors, stopped) = watch::channel(false);
         let health = health(metrics, &journal, &graph, &engine);

@@ -12,9 +12,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
-use weir_operators::relation::plan::{
-    Aggregate, AggregateFunction, Evaluate, EvaluateError, Expression, Node, Reduce, Relation, Scan, Universe, Window,
-};
+use weir_operators::relation::plan::{Aggregate, AggregateFunction, Evaluate, EvaluateError, Expression, Node, Reduce, Relation, Scan, Universe, Window};
 use weir_operators::relation::template::{Finish, Parameters, TableChanges, Template};
 use weir_operators::relation::{RenderOptions, TemplateInputs, render};
 
@@ -70,7 +68,12 @@ fn template() -> Arc<Template> {
         holds: None,
         escalates: None,
     };
-    Arc::new(Template { relation: Relation { node: Node::Reduce(reduce), schema: ints(&["key", "n"]) }, parameter_keys: 1, constants: ints(&["limit"]), finish })
+    Arc::new(Template {
+        relation: Relation { node: Node::Reduce(reduce), schema: ints(&["key", "n"]) },
+        parameter_keys: 1,
+        constants: ints(&["limit"]),
+        finish,
+    })
 }
 
 fn cpu_ns() -> u64 {

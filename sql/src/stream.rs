@@ -72,7 +72,11 @@ impl QueryStream {
     }
 
     /// A stream of rows that are there, or that come one by one without an end.
-    pub(crate) fn of(schema: SchemaRef, mut batches: futures::stream::BoxStream<'static, Result<RecordBatch, QueryError>>, threads: &tokio::runtime::Handle) -> Self {
+    pub(crate) fn of(
+        schema: SchemaRef,
+        mut batches: futures::stream::BoxStream<'static, Result<RecordBatch, QueryError>>,
+        threads: &tokio::runtime::Handle,
+    ) -> Self {
         let (sender, messages) = mpsc::channel(BATCHES_WAITING);
         let wired = Arc::clone(&schema);
         threads.spawn(async move {

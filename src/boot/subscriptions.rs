@@ -149,7 +149,9 @@ impl SubscriptionControl for Keeper {
         let changes = events.map(|event| {
             Ok(match event {
                 WatchEvent::Snapshot { rows, .. } => LiveChanges { tick_ms: rows.tick_ms, snapshot: true, batches: rows.batches, differences: None },
-                WatchEvent::Changes { tick_ms, rows, differences } => LiveChanges { tick_ms, snapshot: false, batches: vec![rows], differences: Some(differences) },
+                WatchEvent::Changes { tick_ms, rows, differences } => {
+                    LiveChanges { tick_ms, snapshot: false, batches: vec![rows], differences: Some(differences) }
+                }
             })
         });
         Some(changes.boxed())

@@ -78,7 +78,10 @@ impl Calls<'_, '_> {
         let filter = filter.as_deref().map(rebase).transpose()?;
         // `approx_percentile_cont(0.95) WITHIN GROUP (ORDER BY x)`: the value comes first, as in the other form.
         let is_quantile = matches!(name, "approx_percentile_cont" | "percentile_cont" | "quantile" | "percentile");
-        if is_quantile && args.len() == 1 && let Some(sort) = order_by.first() {
+        if is_quantile
+            && args.len() == 1
+            && let Some(sort) = order_by.first()
+        {
             args.insert(0, rebase(&sort.expr)?);
         }
         for arg in args.iter().chain(&filter) {
@@ -132,7 +135,9 @@ impl Calls<'_, '_> {
             AggregateFunction::BoolAnd | AggregateFunction::BoolOr => DataType::Boolean,
             _ => DataType::Float64,
         };
-        if matches!(function, AggregateFunction::Sum) && of_argument != output || output == DataType::Float64 && of_argument != DataType::Float64 && !matches!(function, AggregateFunction::Minimum | AggregateFunction::Maximum) {
+        if matches!(function, AggregateFunction::Sum) && of_argument != output
+            || output == DataType::Float64 && of_argument != DataType::Float64 && !matches!(function, AggregateFunction::Minimum | AggregateFunction::Maximum)
+        {
             argument = cast(argument, output.clone());
         }
         self.push(function, Some(argument), filter, *distinct, output, data_type)

@@ -90,13 +90,22 @@ impl Engine {
     }
 
     /// The rows of a table by the time of their receipt; of each the columns that are read, that time behind them.
-    async fn stored_rows(&self, scope: &Scope, name: &'static str, reading: &Reading, since_ms: u64, to_ms: u64, total: &mut usize) -> Result<RecordBatch, QueryError> {
+    async fn stored_rows(
+        &self,
+        scope: &Scope,
+        name: &'static str,
+        reading: &Reading,
+        since_ms: u64,
+        to_ms: u64,
+        total: &mut usize,
+    ) -> Result<RecordBatch, QueryError> {
         let Some(table) = schema::table(name) else { return Err(QueryError::Internal(format!("there is no table {name}"))) };
         let time = |ms: u64| lit(ScalarValue::TimestampMillisecond(Some(ms as i64), None));
         let stored = table.stored_schema();
         let mut columns: Vec<Expr> = reading.columns.iter().map(|index| col(stored.field(*index).name())).collect();
         columns.push(col("received").alias("_received"));
-        let mut plan = LogicalPlanBuilder::scan(TableReference::bare(name), provider_as_source(Arc::new(StoredTable::new(table))), None)?.filter(scope.condition())?;
+        let mut plan =
+            LogicalPlanBuilder::scan(TableReference::bare(name), provider_as_source(Arc::new(StoredTable::new(table))), None)?.filter(scope.condition())?;
         if table.kind == TableKind::Appended {
             plan = plan.filter(col("received").gt_eq(time(since_ms)).and(col("received").lt_eq(time(to_ms))))?;
         }

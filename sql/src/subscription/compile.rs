@@ -56,7 +56,10 @@ pub(crate) fn compile(planner: &Planner, scope: &Scope, sql: &str, options: &Sub
     let lowering = Lowering { sql, scope, lateness_ms: options.lateness_ms };
     let pending = lowering.ready(lowering.lower(&plan, true)?)?;
     if !pending.order.is_empty() {
-        return lowering.refuse("order", "rows of a subscription have no order, so ORDER BY says nothing without LIMIT; leave it out, or add LIMIT to keep the first rows");
+        return lowering.refuse(
+            "order",
+            "rows of a subscription have no order, so ORDER BY says nothing without LIMIT; leave it out, or add LIMIT to keep the first rows",
+        );
     }
     let answer = answer_schema(&lowering, &plan)?;
     let parts = Parts::of(pending).map_err(|e| lowering.internal(e))?;
@@ -161,7 +164,15 @@ fn finish(planner: &Planner, parts: Parts, conditions: Conditions, answer: Schem
     let relation_schema = df_schema(&parts.relation.relation.schema)?;
     let typed = |exprs: &[Expr]| -> Result<Vec<Expr>, DataFusionError> {
         let fields = exprs.iter().zip(answer.fields());
-        fields.map(|(expr, field)| Ok(if expr.get_type(&relation_schema)? == *field.data_type() { expr.clone() } else { expr.clone().cast_to(field.data_type(), &relation_schema)? })).collect()
+        fields
+            .map(|(expr, field)| {
+                Ok(if expr.get_type(&relation_schema)? == *field.data_type() {
+                    expr.clone()
+                } else {
+                    expr.clone().cast_to(field.data_type(), &relation_schema)?
+                })
+            })
+            .collect()
     };
     let columns: Vec<Expr> = typed(&parts.columns)?;
     // A key is called what the answer calls it, if the answer shows it.
@@ -186,29 +197,37 @@ fn finish(planner: &Planner, parts: Parts, conditions: Conditions, answer: Schem
     let constants_schema: SchemaRef = Arc::new(Schema::new(
         constants.values.iter().enumerate().map(|(index, value)| Field::new(format!("c{}", width + index), value.data_type(), true)).collect::<Vec<_>>(),
     ));
-    let both = Arc::new(Schema::new(
-        parts.relation.relation.schema.fields().iter().chain(constants_schema.fields()).cloned().collect::<Vec<_>>(),
-    ));
+    let both = Arc::new(Schema::new(parts.relation.relation.schema.fields().iter().chain(constants_schema.fields()).cloned().collect::<Vec<_>>()));
     let both = df_schema(&both)?;
     let key_fields = key.iter().map(|(name, expr)| Ok(Field::new(name, expr.get_type(&both)?, true))).collect::<Result<Vec<_>, DataFusionError>>()?;
     let key_exprs: Vec<Expr> = key.into_iter().map(|(_, expr)| expr).collect();
     let parameter_keys = parts.params.len();
 
-    let text = Text { answer: &answer, columns: &columns, key_fields: &key_fields, key: &key_exprs, fires: &fires, holds: holds.as_ref(), escalates: escalates.as_ref() };
+    let text = Text {
+        answer: &answer,
+        columns: &columns,
+        key_fields: &key_fields,
+        key: &key_exprs,
+        fires: &fires,
+        holds: holds.as_ref(),
+        escalates: escalates.as_ref(),
+    };
     let text: Arc<str> = text.whole(parameter_keys, &constants_schema, &parts.relation.text).into();
     let shape = *blake3::hash(text.as_bytes()).as_bytes();
     let key_schema: SchemaRef = Arc::new(Schema::new(parts.relation.relation.schema.fields()[..parameter_keys].to_vec()));
     let (key, constants_row) = (one_row(key_schema, &parts.params)?, one_row(Arc::clone(&constants_schema), &constants.values)?);
     let physicals = |exprs: &[Expr]| exprs.iter().map(|expr| physical(expr, &both)).collect::<Result<Vec<Expression>, _>>();
-    let finish = || -> Result<Finish, DataFusionError> { Ok(Finish {
-        columns: physicals(&columns)?,
-        schema: Arc::clone(&answer),
-        key: physicals(&key_exprs)?,
-        key_schema: Arc::new(Schema::new(key_fields.clone())),
-        fires: physical(&fires, &both)?,
-        holds: holds.as_ref().map(|expr| physical(expr, &both)).transpose()?,
-        escalates: escalates.as_ref().map(|expr| physical(expr, &both)).transpose()?,
-    }) };
+    let finish = || -> Result<Finish, DataFusionError> {
+        Ok(Finish {
+            columns: physicals(&columns)?,
+            schema: Arc::clone(&answer),
+            key: physicals(&key_exprs)?,
+            key_schema: Arc::new(Schema::new(key_fields.clone())),
+            fires: physical(&fires, &both)?,
+            holds: holds.as_ref().map(|expr| physical(expr, &both)).transpose()?,
+            escalates: escalates.as_ref().map(|expr| physical(expr, &both)).transpose()?,
+        })
+    };
     let relation = parts.relation.relation;
     let template = planner.template(shape, || Ok(Template { relation, parameter_keys, constants: constants_schema, finish: finish()? }))?;
     Ok(CompiledQuery { shape, template, key, constants: constants_row, text })

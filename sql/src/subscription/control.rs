@@ -163,7 +163,11 @@ impl Control {
     /// The subscription of a name, for a caller that may read all that it reads. To others it is not there.
     pub(crate) fn find(&self, scope: &Scope, name: &str) -> Result<Arc<Subscription>, QueryError> {
         let found = self.get()?.find(scope.org_id, name).filter(|found| may_read(scope, found));
-        found.ok_or_else(|| QueryError::Invalid(format!("there is no subscription {name}, or the token does not read all of its projects; SHOW SUBSCRIPTIONS lists those that it does")))
+        found.ok_or_else(|| {
+            QueryError::Invalid(format!(
+                "there is no subscription {name}, or the token does not read all of its projects; SHOW SUBSCRIPTIONS lists those that it does"
+            ))
+        })
     }
 }
 

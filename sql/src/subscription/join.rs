@@ -1,8 +1,8 @@
 //! Joins, and the subqueries that have become joins.
 
 use datafusion::common::{NullEquality, ScalarValue};
-use datafusion::logical_expr::{Expr, ExprSchemable, Join, JoinType, cast, lit, when};
 use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{Expr, ExprSchemable, Join, JoinType, cast, lit, when};
 use weir_operators::relation::plan::{JoinKind, Node};
 
 use super::lower::{Kept, Lowered, Lowering, joined, united};
@@ -29,7 +29,9 @@ impl Lowering<'_> {
             };
             return self.refuse(
                 "on",
-                format!("{what} compares both sides other than with =; it is maintained where rows are matched with = alone. Compare in a WHERE of an inner join"),
+                format!(
+                    "{what} compares both sides other than with =; it is maintained where rows are matched with = alone. Compare in a WHERE of an inner join"
+                ),
             );
         }
         match node.join_type {
@@ -78,7 +80,8 @@ impl Lowering<'_> {
         let from_right = |index: usize| column(width + index);
         let right_shown: Vec<Expr> = right.shown.iter().map(|index| from_right(*index)).collect();
         let mut pending = left.over(built);
-        pending.columns = if swapped { right_shown.into_iter().chain(pending.columns).collect() } else { pending.columns.into_iter().chain(right_shown).collect() };
+        pending.columns =
+            if swapped { right_shown.into_iter().chain(pending.columns).collect() } else { pending.columns.into_iter().chain(right_shown).collect() };
         pending.params.extend(right.params.iter().map(|(index, value)| (from_right(*index), value.clone())));
         // Rows of two groupings belong to both groups; a row of a table beside them is its own.
         pending.key = match (pending.key, right.key) {
@@ -182,9 +185,7 @@ impl Sides {
     fn prepare(&mut self, carry_right: bool) -> Result<(), datafusion::error::DataFusionError> {
         self.left.extract_params()?;
         let (left, pairs) = (&self.left, || self.left_keys.iter().zip(&self.right_keys));
-        let is_said = |expr: &Expr, value: &ScalarValue| {
-            pairs().any(|(l, r)| r == expr && left.params.iter().any(|(known, said)| known == l && said == value))
-        };
+        let is_said = |expr: &Expr, value: &ScalarValue| pairs().any(|(l, r)| r == expr && left.params.iter().any(|(known, said)| known == l && said == value));
         self.right.extract_params()?;
         self.right.params.retain(|(expr, value)| !is_said(expr, value));
         self.right.filter.retain(|condition| !equality(condition).is_some_and(|(expr, value)| is_said(&expr, &value)));

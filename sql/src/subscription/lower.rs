@@ -9,7 +9,9 @@ use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::expr::{Sort as SortExpr, WindowFunctionDefinition};
 use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{Distinct, DistinctOn, Expr, Filter, Limit, LogicalPlan, Projection, Sort, Subquery, TableScan, Union, Values, Volatility, Window, col, lit};
+use datafusion::logical_expr::{
+    Distinct, DistinctOn, Expr, Filter, Limit, LogicalPlan, Projection, Sort, Subquery, TableScan, Union, Values, Volatility, Window, col, lit,
+};
 use weir_operators::relation::plan::{Join, JoinKind, Node, Order, TopK};
 use weir_operators::schema::TableKind;
 
@@ -201,17 +203,27 @@ impl Lowering<'_> {
             let refused = match e {
                 Expr::ScalarFunction(call) if call.func.signature().volatility == Volatility::Volatile => Some((
                     call.func.name().to_owned(),
-                    format!("{}() has another value each time it is asked, so an answer with it could never be kept up to date; leave it out", call.func.name()),
+                    format!(
+                        "{}() has another value each time it is asked, so an answer with it could never be kept up to date; leave it out",
+                        call.func.name()
+                    ),
                 )),
-                Expr::Exists(_) => Some(("exists".to_owned(), "this EXISTS cannot be turned into a join; compare with = in it, beside WHERE and AND alone".to_owned())),
-                Expr::InSubquery(_) => Some(("in".to_owned(), "this IN (SELECT …) cannot be turned into a join; write it in WHERE, beside others with AND".to_owned())),
-                Expr::SetComparison(_) => Some(("any".to_owned(), "ANY and ALL over a subquery are not maintained; write IN, EXISTS, or compare with min() or max()".to_owned())),
+                Expr::Exists(_) => {
+                    Some(("exists".to_owned(), "this EXISTS cannot be turned into a join; compare with = in it, beside WHERE and AND alone".to_owned()))
+                }
+                Expr::InSubquery(_) => {
+                    Some(("in".to_owned(), "this IN (SELECT …) cannot be turned into a join; write it in WHERE, beside others with AND".to_owned()))
+                }
+                Expr::SetComparison(_) => {
+                    Some(("any".to_owned(), "ANY and ALL over a subquery are not maintained; write IN, EXISTS, or compare with min() or max()".to_owned()))
+                }
                 Expr::OuterReferenceColumn(_, c) => {
                     Some((c.name.clone(), format!("{} belongs to the outer query and this subquery cannot be turned into a join; write the join out", c.name)))
                 }
-                Expr::WindowFunction(call) => {
-                    Some((call.fun.name().to_owned(), format!("{} OVER is not maintained here; row_number() OVER (PARTITION BY … ORDER BY …) <= k is", call.fun.name())))
-                }
+                Expr::WindowFunction(call) => Some((
+                    call.fun.name().to_owned(),
+                    format!("{} OVER is not maintained here; row_number() OVER (PARTITION BY … ORDER BY …) <= k is", call.fun.name()),
+                )),
                 Expr::GroupingSet(_) => Some((
                     "grouping".to_owned(),
                     "GROUPING SETS, ROLLUP and CUBE are not maintained; write a query for each grouping with UNION ALL between them".to_owned(),
@@ -272,7 +284,8 @@ impl Lowering<'_> {
             return self.refuse("select", "this subquery depends on the outer query in a way that cannot be turned into a join; write the join out");
         }
         if !has_one_row(&subquery.subquery) {
-            return self.refuse("select", "a subquery that stands for a value must have one row whatever the tables hold: an aggregate without GROUP BY, or LIMIT 1");
+            return self
+                .refuse("select", "a subquery that stands for a value must have one row whatever the tables hold: an aggregate without GROUP BY, or LIMIT 1");
         }
         let value = self.ready(self.lower(&subquery.subquery, false)?)?;
         let mut value = value;
@@ -448,7 +461,8 @@ impl Lowering<'_> {
     /// A relation that can be built: numbered rows are cut, and windows are checked.
     pub(crate) fn ready(&self, mut pending: Pending) -> Lowered<Pending> {
         if !pending.cut_numbered() {
-            return self.refuse("row_number", "row_number() must be bounded, so that few rows need to be kept: add a condition such as r <= 3 or r = 1 around it");
+            return self
+                .refuse("row_number", "row_number() must be bounded, so that few rows need to be kept: add a condition such as r <= 3 or r = 1 around it");
         }
         if let Base::Scan { table, window, .. } = &mut pending.base {
             if let Some(spec) = window {
@@ -473,10 +487,7 @@ impl Lowering<'_> {
         }
         let width = spec.width_ms();
         if !(window::WINDOW_MS_MIN..=window::WINDOW_MS_MAX).contains(&width) {
-            return self.refuse(
-                "interval",
-                format!("the window of {table} is {:.3} s long; windows are 1 second to 24 hours long", width as f64 / 1000.0),
-            );
+            return self.refuse("interval", format!("the window of {table} is {:.3} s long; windows are 1 second to 24 hours long", width as f64 / 1000.0));
         }
         if spec.lower_ms > window::WINDOW_AGE_MS_MAX {
             return self.refuse("interval", format!("the window of {table} begins more than two years ago"));
@@ -545,7 +556,9 @@ fn over_base(expr: Expr, schema: &DFSchema, columns: &[Expr]) -> Result<Expr, Da
         Expr::Alias(alias) => over_base(*alias.expr, schema, columns),
         Expr::Column(c) => {
             let index = match c.name.strip_prefix(ATTACHED) {
-                Some(number) if c.relation.is_none() => number.parse().map_err(|_| DataFusionError::Internal("an attached column without a number".to_owned()))?,
+                Some(number) if c.relation.is_none() => {
+                    number.parse().map_err(|_| DataFusionError::Internal("an attached column without a number".to_owned()))?
+                }
                 _ => schema.index_of_column(&c)?,
             };
             columns.get(index).cloned().ok_or_else(|| DataFusionError::Internal(format!("there is no column {index}")))

@@ -193,7 +193,10 @@ impl History {
                     changes.push(TableChanges { table, batch, differences: None });
                 }
                 // Rows are deleted one by one, as a deletion of an issue deletes them.
-                if table == "errors" && random.chance(15) && let Some(batches) = held.get_mut(table) {
+                if table == "errors"
+                    && random.chance(15)
+                    && let Some(batches) = held.get_mut(table)
+                {
                     let at = random.below(batches.len() as u64) as usize;
                     let batch = batches.remove(at);
                     let gone = random.below(batch.num_rows() as u64) as u32;
@@ -240,7 +243,8 @@ impl History {
 
     /// The ticks from one on, which begins with all rows that are there after it, as after a restart.
     fn script(&self, from: usize) -> Vec<Tick> {
-        let mut script: Vec<Tick> = self.ticks[from..].iter().map(|(time, tables)| Tick { time: *time, tables: tables.clone(), parameters: Vec::new() }).collect();
+        let mut script: Vec<Tick> =
+            self.ticks[from..].iter().map(|(time, tables)| Tick { time: *time, tables: tables.clone(), parameters: Vec::new() }).collect();
         if from > 0 {
             script[0].tables = self.held[from]
                 .iter()
@@ -345,7 +349,16 @@ fn query(random: &mut Random) -> Query {
         10 => format!("project_id >= {0} AND project_id <= {0}", 1 + random.below(2)),
         _ => "true".to_owned(),
     };
-    let group = random.pick(&["level", "environment", "environment, release", "group_id", "coalesce(release, 'none')", "tags['region']", "project, level", "date_bin(INTERVAL '5 minutes', received)"]);
+    let group = random.pick(&[
+        "level",
+        "environment",
+        "environment, release",
+        "group_id",
+        "coalesce(release, 'none')",
+        "tags['region']",
+        "project, level",
+        "date_bin(INTERVAL '5 minutes', received)",
+    ]);
     let aggregate = |random: &mut Random| {
         random.pick(&[
             "count(*)",
@@ -375,16 +388,20 @@ fn query(random: &mut Random) -> Query {
     let from = |random: &mut Random| format!("FROM errors WHERE ({}) AND {{received:{w}}}", condition(random));
     let having = |random: &mut Random| if random.chance(50) { format!(" HAVING count(*) > {}", random.below(6)) } else { String::new() };
     let text = match random.below(16) {
-        0..=3 => format!("SELECT {group} AS g, {} AS a, {} AS b {} GROUP BY {group}{}", aggregate(random), aggregate(random), from(random), having(random)).replace(
-            "SELECT environment, release AS g",
-            "SELECT environment, release",
-        ).replace("SELECT project, level AS g", "SELECT project, level"),
+        0..=3 => format!("SELECT {group} AS g, {} AS a, {} AS b {} GROUP BY {group}{}", aggregate(random), aggregate(random), from(random), having(random))
+            .replace("SELECT environment, release AS g", "SELECT environment, release")
+            .replace("SELECT project, level AS g", "SELECT project, level"),
         4 | 5 => format!("SELECT {} AS a, {} AS b {}{}", aggregate(random), aggregate(random), from(random), having(random)),
         6 => format!("SELECT event_id, level, title, sample_weight * 2 AS w {}", from(random)),
         7 => format!("SELECT DISTINCT environment, level {}", from(random)),
         8 => format!("SELECT 'a' AS k, count(*) AS n {} UNION ALL SELECT 'b' AS k, count(*) AS n {}", from(random), from(random)),
         9 => format!("SELECT level {} UNION SELECT environment {}", from(random), from(random)),
-        10 => format!("SELECT release, count(*) AS n {} GROUP BY release ORDER BY n DESC, release LIMIT {} OFFSET {}", from(random), 1 + random.below(3), random.below(2)),
+        10 => format!(
+            "SELECT release, count(*) AS n {} GROUP BY release ORDER BY n DESC, release LIMIT {} OFFSET {}",
+            from(random),
+            1 + random.below(3),
+            random.below(2)
+        ),
         11 => format!(
             "SELECT group_id, event_id, r FROM (SELECT group_id, event_id, row_number() OVER (PARTITION BY group_id ORDER BY received DESC, event_id) AS r {}) t WHERE r {}",
             from(random),
@@ -456,8 +473,7 @@ fn nearly(a: &Value, b: &Value) -> bool {
 }
 
 fn agree(a: &Rows, b: &Rows) -> bool {
-    a.len() == b.len()
-        && a.iter().zip(b).all(|((a, n), (b, m))| n == m && a.len() == b.len() && a.iter().zip(b).all(|((k, x), (l, y))| k == l && nearly(x, y)))
+    a.len() == b.len() && a.iter().zip(b).all(|((a, n), (b, m))| n == m && a.len() == b.len() && a.iter().zip(b).all(|((k, x), (l, y))| k == l && nearly(x, y)))
 }
 
 /// Runs queries over a history and compares at every tick; returns how many answers were compared.

@@ -47,7 +47,9 @@ impl Built {
     /// Rows that are always there.
     pub(crate) fn values(batch: RecordBatch) -> Self {
         let rows = (0..batch.num_rows())
-            .map(|row| batch.columns().iter().map(|c| ScalarValue::try_from_array(c, row).map(|v| value_text(&v)).unwrap_or_default()).collect::<Vec<_>>().join(","))
+            .map(|row| {
+                batch.columns().iter().map(|c| ScalarValue::try_from_array(c, row).map(|v| value_text(&v)).unwrap_or_default()).collect::<Vec<_>>().join(",")
+            })
             .collect::<Vec<_>>();
         let schema = batch.schema();
         Self::new(Node::Values(batch), schema, &format!("values {}", rows.join(";")), &[])
@@ -225,7 +227,11 @@ impl Pending {
 
 /// Text of an order.
 pub(crate) fn order_text(order: &[Order]) -> String {
-    order.iter().map(|o| format!("c{}{}{}", o.column, if o.descending { " desc" } else { "" }, if o.nulls_first { " nulls first" } else { "" })).collect::<Vec<_>>().join(", ")
+    order
+        .iter()
+        .map(|o| format!("c{}{}{}", o.column, if o.descending { " desc" } else { "" }, if o.nulls_first { " nulls first" } else { "" }))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// `number <= k`, `number < k` or `number = k`: the bound, and whether the condition says more than the bound does.

@@ -12,9 +12,7 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::{DFSchema, Result as DataFusionResult, TableReference, plan_datafusion_err, plan_err};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner};
-use datafusion::logical_expr::{
-    AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableProviderFilterPushDown, TableSource, TableType, WindowUDF,
-};
+use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableProviderFilterPushDown, TableSource, TableType, WindowUDF};
 use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
 use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
@@ -159,7 +157,8 @@ impl Planner {
         let parsed = parsed.map_err(|error| refused(error.to_string()))?;
         let planned = self.to_rel().sql_to_expr(parsed, columns, &mut PlannerContext::new());
         let planned = planned.and_then(|expr| self.simplified(expr, columns));
-        let expr = planned.map_err(|error| refused(format!("{}; it is a condition on the columns of the answer", refusal::from_planning("", &error).message)))?;
+        let expr =
+            planned.map_err(|error| refused(format!("{}; it is a condition on the columns of the answer", refusal::from_planning("", &error).message)))?;
         let data_type = datafusion::logical_expr::ExprSchemable::get_type(&expr, columns).map_err(|error| refused(error.to_string()))?;
         if data_type != DataType::Boolean {
             return Err(refused(format!("it is {data_type}, not a condition")));

@@ -59,7 +59,9 @@ fn quantiles(projection: Projection) -> Result<Transformed<LogicalPlan>> {
     let exprs = projection.expr.iter().map(|expr| {
         let read = expr.clone().transform_up(|e| {
             let Expr::ScalarFunction(ScalarFunction { func, args }) = &e else { return Ok(Transformed::no(e)) };
-            let (true, Some(Expr::Column(column)), Some(share)) = (func.name() == "sketch_quantile", args.first(), args.get(1)) else { return Ok(Transformed::no(e)) };
+            let (true, Some(Expr::Column(column)), Some(share)) = (func.name() == "sketch_quantile", args.first(), args.get(1)) else {
+                return Ok(Transformed::no(e));
+            };
             let Some(call) = sketch(column) else { return Ok(Transformed::no(e)) };
             let mut params = call.params.clone();
             params.args.push(share.clone());

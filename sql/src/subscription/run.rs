@@ -85,14 +85,8 @@ impl Engine {
         match command {
             Command::Create { name, options, query } => {
                 let compiled = self.compiled(scope, &query.in_place, &options)?;
-                let new = NewSubscription {
-                    name,
-                    query: query.sql,
-                    options,
-                    org_id: scope.org_id,
-                    projects: scope.projects.clone(),
-                    created_by: scope.name.clone(),
-                };
+                let new =
+                    NewSubscription { name, query: query.sql, options, org_id: scope.org_id, projects: scope.projects.clone(), created_by: scope.name.clone() };
                 control.get()?.create(new, compiled).await.map_err(QueryError::Invalid)?;
                 Ok(QueryStream::empty(schema))
             }
@@ -175,7 +169,12 @@ impl Engine {
             ("constants", values_text(&compiled.constants)),
             ("maintained", compiled.text.to_string()),
             ("state", format!("{} groups, {} bytes, of all that share the template", usage.groups, usage.state_bytes)),
-            ("cost an event", format!("{nodes} operators once for all that share the template, then one lookup a changed group for each of the subscriptions that it concerns")),
+            (
+                "cost an event",
+                format!(
+                    "{nodes} operators once for all that share the template, then one lookup a changed group for each of the subscriptions that it concerns"
+                ),
+            ),
         ];
         let items: Vec<(&str, String)> = items.into_iter().collect();
         let columns: Vec<ArrayRef> = vec![

@@ -375,8 +375,7 @@ mod tests {
         check("SHOW SUBSCRIPTIONS;", Command::Show);
         check("explain subscription x", Command::Explain { name: "x".to_owned() });
         check("SUBSCRIBE x", Command::Subscribe { name: "x".to_owned() });
-        let Some(Command::Alter { settings, query, .. }) =
-            parse("ALTER SUBSCRIPTION x SET (severity = 'info') RESET (notify, for) AS SELECT 2").unwrap()
+        let Some(Command::Alter { settings, query, .. }) = parse("ALTER SUBSCRIPTION x SET (severity = 'info') RESET (notify, for) AS SELECT 2").unwrap()
         else {
             panic!()
         };

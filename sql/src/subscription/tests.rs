@@ -79,7 +79,10 @@ fn queries_that_differ_in_constants_share_a_template() {
     for (same, sql) in [
         (true, count.replace("e1", "e2").replace("> 5", "> 77")),
         (true, count.replace("FROM errors", "FROM errors AS x").replace("WHERE environment", "WHERE x.environment")),
-        (true, count.replace("environment = 'e1' AND received > now() - INTERVAL '5 minutes'", "now() - INTERVAL '300 seconds' < received AND 'e9' = environment")),
+        (
+            true,
+            count.replace("environment = 'e1' AND received > now() - INTERVAL '5 minutes'", "now() - INTERVAL '300 seconds' < received AND 'e9' = environment"),
+        ),
         (false, count.replace("5 minutes", "6 minutes")),
         (false, count.replace("> 5", ">= 5")),
         (false, count.replace("environment = 'e1'", "environment LIKE 'e1%'")),
@@ -193,7 +196,9 @@ fn conditions_beside_the_query_are_over_its_answer() {
     };
     assert_eq!(with("n < 5").unwrap().shape, with("n < 7").unwrap().shape);
     assert_eq!(with("n < 5").unwrap().constants.num_columns(), 2);
-    for (bad, want) in [("m < 5", "m"), ("n + 1", "not a condition"), ("n <", "resolve_when = 'n <'"), ("random() > 0.5", "random()"), ("n < 5; DROP", "resolve_when")] {
+    for (bad, want) in
+        [("m < 5", "m"), ("n + 1", "not a condition"), ("n <", "resolve_when = 'n <'"), ("random() > 0.5", "random()"), ("n < 5; DROP", "resolve_when")]
+    {
         let said = with(bad).unwrap_err().to_string();
         assert!(said.contains(want), "{bad}: {said}");
     }

@@ -2,9 +2,9 @@
 
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::TreeNode;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, cast};
-use datafusion::common::tree_node::TreeNode;
 
 use super::pending::{expr_text, literal, position, without_cast};
 
