@@ -50,8 +50,14 @@ impl CompiledQuery {
     }
 }
 
-/// Compiles a query; `sql` is its text, in which refusals point.
+/// Compiles a query; `sql` is its text, in which refusals point. Queries that differ in their literals alone are planned a few
+/// times, and known from then on.
 pub(crate) fn compile(planner: &Planner, scope: &Scope, sql: &str, options: &SubscriptionOptions) -> Lowered<CompiledQuery> {
+    planner.known.compile(scope, sql, options, |sql, options| planned(planner, scope, sql, options))
+}
+
+/// Compiles a query by planning it.
+pub(crate) fn planned(planner: &Planner, scope: &Scope, sql: &str, options: &SubscriptionOptions) -> Lowered<CompiledQuery> {
     let plan = planner.plan(sql)?;
     let lowering = Lowering { sql, scope, lateness_ms: options.lateness_ms };
     let pending = lowering.ready(lowering.lower(&plan, true)?)?;
@@ -234,7 +240,7 @@ fn finish(planner: &Planner, parts: Parts, conditions: Conditions, answer: Schem
 }
 
 /// A batch of one row, which may have no columns.
-fn one_row(schema: SchemaRef, values: &[ScalarValue]) -> Result<RecordBatch, DataFusionError> {
+pub(crate) fn one_row(schema: SchemaRef, values: &[ScalarValue]) -> Result<RecordBatch, DataFusionError> {
     let columns = values.iter().map(ScalarValue::to_array).collect::<Result<Vec<ArrayRef>, _>>()?;
     Ok(RecordBatch::try_new_with_options(schema, columns, &RecordBatchOptions::new().with_row_count(Some(1)))?)
 }

@@ -7,6 +7,7 @@
 //! | `planner`, `rewrite` | the plan of a query |
 //! | `lower`, `join`, `aggregate`, `window`, `pending` | the relation that keeps its answer |
 //! | `compile` | the template that it shares, and its constants |
+//! | `known` | statements that differ in literals alone |
 //! | `evaluate` | expressions over batches |
 //! | `control` | what keeps subscriptions |
 //! | `run`, `backtest` | what the statements do |
@@ -19,6 +20,7 @@ mod control;
 mod evaluate;
 mod history;
 mod join;
+mod known;
 mod lower;
 mod options;
 #[cfg(test)]

@@ -36,6 +36,7 @@ use weir_operators::relation::template::Template;
 use weir_operators::schema::{self, Table};
 
 use super::compile::Shape;
+use super::known::Known;
 use super::refusal::{self, Refusal};
 use super::rewrite;
 use crate::statement::{self, Statement, StatementError};
@@ -84,6 +85,8 @@ pub(crate) struct Planner {
     optimizer: Optimizer,
     /// Templates that were made lately: their subscriptions share one, and what was found to run need not be looked at again.
     templates: Mutex<BTreeMap<Shape, Arc<Template>>>,
+    /// Statements that were compiled lately.
+    pub(crate) known: Known,
 }
 
 /// Templates that are remembered.
@@ -100,7 +103,7 @@ impl Planner {
     pub(crate) fn new(state: SessionState) -> DataFusionResult<Self> {
         let source = |table: &'static Table| -> Arc<dyn TableSource> { Arc::new(Source { table }) };
         let sources = schema::tables().iter().map(|table| (table.name.to_owned(), source(table))).collect();
-        let mut planner = Self { state, sources, optimizer: Optimizer::with_rules(rules()), templates: Mutex::default() };
+        let mut planner = Self { state, sources, optimizer: Optimizer::with_rules(rules()), templates: Mutex::default(), known: Known::default() };
         for (name, sql) in views::VIEWS {
             let Ok(Statement::Query(query)) = statement::parse(sql) else { return plan_err!("the view {name} is no query") };
             let plan = planner.to_rel().statement_to_plan(*query)?;

@@ -203,3 +203,52 @@ fn conditions_beside_the_query_are_over_its_answer() {
         assert!(said.contains(want), "{bad}: {said}");
     }
 }
+
+#[test]
+fn statements_that_are_known_are_compiled_as_those_that_are_planned() {
+    let planner = planner();
+    let count = |level: &str, more: i64, resolve: &str| {
+        let sql = format!(
+            "SELECT level, count(*) AS n, 100.0 * count(*) FILTER (WHERE unhandled) / count(*) AS p FROM errors \
+             WHERE level = '{level}' AND release LIKE 'app@2.%' AND received > now() - INTERVAL '5 minutes' GROUP BY level HAVING count(*) > {more}"
+        );
+        (sql, SubscriptionOptions { resolve_when: Some(resolve.to_owned()), ..SubscriptionOptions::default() })
+    };
+    let or = |a: i64, b: i64| {
+        (
+            format!("SELECT count(*) AS n FROM errors WHERE group_id > {a} AND group_id > {b} AND received > now() - INTERVAL '1 minute'"),
+            SubscriptionOptions::default(),
+        )
+    };
+    let top = |k: i64, project: i64| {
+        (
+            format!(
+                "SELECT release, count(*) AS n FROM errors WHERE project_id = {project} AND received > now() - INTERVAL '1 minute' GROUP BY release ORDER BY n DESC LIMIT {k}"
+            ),
+            SubscriptionOptions::default(),
+        )
+    };
+    let statements = [
+        count("error", 20, "n < 5"),
+        count("fatal", 30, "n < 6"),
+        count("it''s", -1, "n < 7"),
+        count("info", 5, "n < 5"),
+        count("error", 20, "n < 99999999999999999999"),
+        or(5, 3),
+        or(6, 3),
+        or(1, 3),
+        or(1, 7),
+        top(2, 1),
+        top(2, 2),
+        top(2, 3),
+        top(3, 3),
+    ];
+    for (sql, options) in statements {
+        let known = compile(&planner, &everything(), &sql, &options);
+        let planned = super::compile::planned(&planner, &everything(), &sql, &options);
+        match (known, planned) {
+            (Ok(known), Ok(planned)) => assert_eq!((known.shape, known.key, known.constants), (planned.shape, planned.key, planned.constants), "{sql}"),
+            (known, planned) => assert_eq!(known.map(|_| ()), planned.map(|_| ()), "{sql}"),
+        }
+    }
+}
