@@ -7,9 +7,9 @@ use arrow::compute::take;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::operator::Operator;
-use timely::dataflow::operators::generic::OutputBuilder;
 use timely::progress::operate::FrontierInterest;
 
 use super::codec::{Codec, batch_of};
@@ -53,8 +53,7 @@ pub(super) fn take_rows(batch: &RecordBatch, rows: &[u32]) -> RecordBatch {
         return batch.clone();
     }
     let rows = UInt32Array::from(rows.to_vec());
-    let columns: Vec<ArrayRef> =
-        batch.columns().iter().map(|column| take(column, &rows, None).expect("rows of the batch")).collect();
+    let columns: Vec<ArrayRef> = batch.columns().iter().map(|column| take(column, &rows, None).expect("rows of the batch")).collect();
     batch_of(&batch.schema(), columns, rows.len())
 }
 

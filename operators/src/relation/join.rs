@@ -19,7 +19,13 @@ use crate::Time;
 type Pair = (Bytes, Bytes, Option<Bytes>);
 
 /// Joins rows on their leading columns.
-pub(super) fn join<'scope>(left: Deltas<'scope>, right: Deltas<'scope>, plan: &Join, schema: &SchemaRef, meter: &Rc<Meter>) -> Result<Deltas<'scope>, RenderError> {
+pub(super) fn join<'scope>(
+    left: Deltas<'scope>,
+    right: Deltas<'scope>,
+    plan: &Join,
+    schema: &SchemaRef,
+    meter: &Rc<Meter>,
+) -> Result<Deltas<'scope>, RenderError> {
     let left_codecs = codecs(&plan.left.schema, plan.keys)?;
     let right_codecs = codecs(&plan.right.schema, plan.keys)?;
     for (of_left, of_right) in left_codecs.0.fields().iter().zip(right_codecs.0.fields()) {
@@ -121,7 +127,11 @@ fn right_columns(codecs: &(Codec, Codec), left_keys: Vec<ArrayRef>, pairs: &[(Pa
         .collect();
     let rows: arrow::array::UInt32Array = places.iter().zip(0..).map(|(place, row)| place.map(|_| row)).collect();
     let spread = |column: &ArrayRef, places| {
-        if column.is_empty() { new_null_array(column.data_type(), pairs.len()) } else { arrow::compute::take(column, places, None).expect("places of the column") }
+        if column.is_empty() {
+            new_null_array(column.data_type(), pairs.len())
+        } else {
+            arrow::compute::take(column, places, None).expect("places of the column")
+        }
     };
     left_keys.iter().map(|key| spread(key, &rows)).chain(decoded.iter().map(|column| spread(column, &places))).collect()
 }

@@ -90,7 +90,16 @@ fn key_text(keys: &dyn Array, row: usize) -> String {
 
 fn float(value: f64) -> Value {
     Number::from_f64(value).map_or_else(
-        || if value.is_nan() { "NaN" } else if value > 0.0 { "Infinity" } else { "-Infinity" }.into(),
+        || {
+            if value.is_nan() {
+                "NaN"
+            } else if value > 0.0 {
+                "Infinity"
+            } else {
+                "-Infinity"
+            }
+            .into()
+        },
         Value::Number,
     )
 }

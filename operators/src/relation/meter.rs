@@ -41,15 +41,7 @@ impl Meter {
             state_bytes_max: share(quotas.state_bytes_max),
             pairs_per_tick_max: share(quotas.pairs_per_tick_max),
         };
-        Self {
-            share,
-            groups: Cell::new(0),
-            bytes: Cell::new(0),
-            pairs: Cell::new(0),
-            late: Cell::new(0),
-            halted: RefCell::new(None),
-            told: Cell::new(false),
-        }
+        Self { share, groups: Cell::new(0), bytes: Cell::new(0), pairs: Cell::new(0), late: Cell::new(0), halted: RefCell::new(None), told: Cell::new(false) }
     }
 
     pub fn add_groups(&self, groups: i64) {

@@ -39,7 +39,13 @@ type Ranking = BTreeMap<(Bytes, Bytes), i64>;
 const ENTRY_OVERHEAD_BYTES: i64 = 80;
 
 /// The first rows of each group.
-pub(super) fn topk<'scope>(input: Deltas<'scope>, plan: &TopK, input_schema: &SchemaRef, schema: &SchemaRef, meter: &Rc<Meter>) -> Result<Deltas<'scope>, RenderError> {
+pub(super) fn topk<'scope>(
+    input: Deltas<'scope>,
+    plan: &TopK,
+    input_schema: &SchemaRef,
+    schema: &SchemaRef,
+    meter: &Rc<Meter>,
+) -> Result<Deltas<'scope>, RenderError> {
     let rows = Rc::new(Codec::new(input_schema.fields())?);
     let groups = Codec::new(&input_schema.fields()[..plan.keys].iter().cloned().collect())?;
     let order = plan.order.iter().map(|order| {

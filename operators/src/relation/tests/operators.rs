@@ -7,9 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::super::harness::{Answer, Outcome, Run, Tick, run};
 use super::super::meter::Quotas;
-use super::super::plan::{
-    Aggregate, AggregateFunction, Join, JoinKind, Map, Node, Order, Reduce, Relation, Scan, TopK, Universe, Window,
-};
+use super::super::plan::{Aggregate, AggregateFunction, Join, JoinKind, Map, Node, Order, Reduce, Relation, Scan, TopK, Universe, Window};
 use super::super::render::RenderOptions;
 use super::super::template::{Finish, Parameters, TableChanges, Template};
 use super::expressions::{E, V, array, column, int};
@@ -41,7 +39,11 @@ fn window(lower_ms: u64, upper_ms: u64, pane_ms: u64) -> Window {
 
 fn changes(rows: &[(&[i64], i64)]) -> TableChanges {
     let values: Vec<&[i64]> = rows.iter().map(|(row, _)| *row).collect();
-    TableChanges { table: TABLE, batch: int_batch(&ints(&["k", "v", "t"]), &values), differences: Some(rows.iter().map(|(_, difference)| *difference).collect()) }
+    TableChanges {
+        table: TABLE,
+        batch: int_batch(&ints(&["k", "v", "t"]), &values),
+        differences: Some(rows.iter().map(|(_, difference)| *difference).collect()),
+    }
 }
 
 fn tick(time: u64, rows: &[(&[i64], i64)]) -> Tick {
@@ -52,15 +54,8 @@ fn tick(time: u64, rows: &[(&[i64], i64)]) -> Tick {
 fn template(relation: Relation, parameter_keys: usize, fires: E) -> Arc<Template> {
     let width = relation.schema.fields().len();
     let columns = (0..width).map(|index| column(index).typed(relation.schema.field(index).data_type().clone())).collect();
-    let finish = Finish {
-        columns,
-        schema: Arc::clone(&relation.schema),
-        key: vec![],
-        key_schema: ints(&[]),
-        fires: fires.boolean(),
-        holds: None,
-        escalates: None,
-    };
+    let finish =
+        Finish { columns, schema: Arc::clone(&relation.schema), key: vec![], key_schema: ints(&[]), fires: fires.boolean(), holds: None, escalates: None };
     Arc::new(Template { relation, parameter_keys, constants: ints(&["limit"]), finish })
 }
 
@@ -112,11 +107,7 @@ fn text(rows: &[(&str, i64)]) -> Vec<(String, i64)> {
 
 #[test]
 fn rows_come_and_go_for_those_who_ask_for_their_key() {
-    let script = vec![
-        tick(10, &[(&[1, 5, 0], 1), (&[2, 6, 0], 1)]),
-        tick(20, &[(&[1, 5, 0], 1)]),
-        tick(30, &[(&[1, 5, 0], -2), (&[1, 9, 0], 1)]),
-    ];
+    let script = vec![tick(10, &[(&[1, 5, 0], 1), (&[2, 6, 0], 1)]), tick(20, &[(&[1, 5, 0], 1)]), tick(30, &[(&[1, 5, 0], -2), (&[1, 9, 0], 1)])];
     let script = subscribed(script, &[(7, &[1], 0), (8, &[2], 0), (9, &[3], 0)]);
     let outcome = run_all(&template(scan(None), 1, always()), &script);
     let row = r#"{"k":1,"v":5,"t":0}"#;

@@ -214,7 +214,8 @@ fn reduce(bag: Bag, keys: usize, aggregates: &[Aggregate], universe: Universe, t
 fn of_group(aggregate: &Aggregate, rows: &Bag, data_type: &DataType) -> V {
     let passing = rows.iter().filter(|(row, _)| aggregate.filter.is_none_or(|filter| row[filter] == V::B(true)));
     let Some(argument) = aggregate.argument else { return V::I(passing.map(|(_, count)| count).sum()) };
-    let mut values: Vec<V> = passing.flat_map(|(row, count)| std::iter::repeat_n(row[argument].clone(), *count as usize)).filter(|value| *value != V::Null).collect();
+    let mut values: Vec<V> =
+        passing.flat_map(|(row, count)| std::iter::repeat_n(row[argument].clone(), *count as usize)).filter(|value| *value != V::Null).collect();
     values.sort_by(order_of);
     if aggregate.distinct {
         values.dedup();
@@ -295,8 +296,20 @@ fn by_column(a: &V, b: &V, order: &Order) -> std::cmp::Ordering {
     let is_null = |value: &V| matches!(value, V::Null);
     match (is_null(a), is_null(b)) {
         (true, true) => std::cmp::Ordering::Equal,
-        (true, false) => if order.nulls_first { std::cmp::Ordering::Less } else { std::cmp::Ordering::Greater },
-        (false, true) => if order.nulls_first { std::cmp::Ordering::Greater } else { std::cmp::Ordering::Less },
+        (true, false) => {
+            if order.nulls_first {
+                std::cmp::Ordering::Less
+            } else {
+                std::cmp::Ordering::Greater
+            }
+        }
+        (false, true) => {
+            if order.nulls_first {
+                std::cmp::Ordering::Greater
+            } else {
+                std::cmp::Ordering::Less
+            }
+        }
         (false, false) if order.descending => order_of(b, a),
         (false, false) => order_of(a, b),
     }
