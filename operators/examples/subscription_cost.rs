@@ -6,11 +6,11 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::disallowed_methods, reason = "a measurement: it prints, and reads its own CPU time")]
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use weir_operators::relation::plan::{Aggregate, AggregateFunction, Evaluate, EvaluateError, Expression, Node, Reduce, Relation, Scan, Universe, Window};
 use weir_operators::relation::template::{Finish, Parameters, TableChanges, Template};
@@ -113,9 +113,8 @@ fn next(state: &mut u64) -> u64 {
 }
 
 fn with_parameters(parameters: usize, keys: i64) -> (f64, f64) {
-    let result = Rc::new(RefCell::new((0.0, 0.0)));
     let template = template();
-    let results = timely::execute_directly(move |worker| {
+    timely::execute_directly(move |worker| {
         let mut running = start(worker, &template);
         let key_schema = ints(&["key"]);
         let constants_schema = ints(&["limit"]);
@@ -150,10 +149,7 @@ fn with_parameters(parameters: usize, keys: i64) -> (f64, f64) {
             }
         }
         (cpu as f64 / (TICKS * EVENTS_PER_TICK as u64) as f64, memory)
-    });
-    *result.borrow_mut() = results;
-    let measured = *result.borrow();
-    measured
+    })
 }
 
 fn idle(templates: usize) -> f64 {

@@ -57,12 +57,6 @@ impl Codec {
         let parser = self.converter.parser();
         self.converter.convert_rows(rows.map(|row| parser.parse(row))).expect("bytes that this codec has made")
     }
-
-    /// A batch of rows that this codec has made.
-    pub fn decode_batch<'a>(&self, rows: impl ExactSizeIterator<Item = &'a [u8]>) -> RecordBatch {
-        let count = rows.len();
-        batch_of(&self.schema, self.decode(rows), count)
-    }
 }
 
 /// Rows as bytes.

@@ -5,19 +5,11 @@ use std::rc::Rc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use serde::{Deserialize, Serialize};
-use timely::container::CapacityContainerBuilder;
-use timely::dataflow::Stream;
-use timely::dataflow::channels::pact::{Exchange, Pipeline};
-use timely::dataflow::operators::generic::OutputBuilder;
-use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 use super::codec::Codec;
-use super::edge::Flaws;
 use super::json::row_text;
-use super::message::Message;
-use super::spine::{Bytes, KeyedUpdate, route};
+use super::spine::Bytes;
 use super::template::FAILURE_ROW_BYTES_MAX;
-use super::ticks::{Ticks, complete};
 use crate::Time;
 
 /// How many keys can be told apart that have failing rows; what is beyond counts for the whole template.
@@ -97,7 +89,7 @@ struct Live {
 
 /// The failing rows of a worker's keys.
 #[derive(Default)]
-struct Register {
+pub(super) struct Register {
     live: BTreeMap<Option<Bytes>, Live>,
     /// What comes or goes later, with what to show.
     due: BTreeMap<Time, BTreeMap<Option<Bytes>, Waiting>>,
@@ -110,7 +102,8 @@ struct Waiting {
 }
 
 impl Register {
-    fn take(&mut self, flaw: Flaw, now: Time, difference: i64) {
+    /// Takes a failing row of tick `now`.
+    pub fn take(&mut self, flaw: Flaw, now: Time, difference: i64) {
         if flaw.leave <= now {
             return;
         }
@@ -127,7 +120,7 @@ impl Register {
     }
 
     /// Everything that is due at `now`: failures that begin (1) or end (-1).
-    fn advance(&mut self, now: Time) -> Vec<(Option<Bytes>, (String, String), i64)> {
+    pub fn advance(&mut self, now: Time) -> Vec<(Option<Bytes>, (String, String), i64)> {
         let mut changes = Vec::new();
         let mut touched: BTreeMap<Option<Bytes>, Waiting> = BTreeMap::new();
         while let Some(entry) = self.due.first_entry()
@@ -166,7 +159,7 @@ impl Register {
 pub(super) const FLAW_TAG: u8 = 1;
 
 /// A failure as the value of an arrangement.
-fn payload(message: &str, row: &str) -> Bytes {
+pub(super) fn payload(message: &str, row: &str) -> Bytes {
     let mut bytes = vec![FLAW_TAG];
     bytes.extend_from_slice(&(message.len() as u32).to_le_bytes());
     bytes.extend_from_slice(message.as_bytes());
@@ -181,49 +174,6 @@ pub(super) fn read_payload(bytes: &[u8]) -> (String, String) {
     let rest = bytes.get(5..).unwrap_or(&[]);
     let (message, row) = rest.split_at(length.min(rest.len()));
     (text(message), text(row))
-}
-
-/// A failure of the whole template that begins (1) or ends (-1).
-pub(super) type TemplateFlaw = (Time, String, String, i64);
-
-/// Counts failing rows by their key: those whose key is known, as rows by key, and those of the whole template.
-pub(super) fn register<'scope>(
-    flaws: Flaws<'scope>,
-    messages: Stream<'scope, Time, Vec<Message>>,
-) -> (Stream<'scope, Time, Vec<KeyedUpdate>>, Stream<'scope, Time, Vec<TemplateFlaw>>) {
-    let mut builder = OperatorBuilder::new("Failures".to_owned(), flaws.scope());
-    let mut input = builder.new_input(flaws, Exchange::new(|(flaw, _, _): &FlawUpdate| flaw.key.as_ref().map_or(0, route)));
-    let mut clock = builder.new_input(messages, Pipeline);
-    let (keyed, keyed_stream) = builder.new_output();
-    let mut keyed = OutputBuilder::<_, CapacityContainerBuilder<Vec<KeyedUpdate>>>::from(keyed);
-    let (whole, whole_stream) = builder.new_output();
-    let mut whole = OutputBuilder::<_, CapacityContainerBuilder<Vec<TemplateFlaw>>>::from(whole);
-    builder.build(move |_capabilities| {
-        let mut ticks: Ticks<(Flaw, i64), 2> = Ticks::default();
-        let mut register = Register::default();
-        move |frontiers| {
-            input.for_each(|capability, data| ticks.take(&capability, data.drain(..).map(|(flaw, time, difference)| (time, (flaw, difference)))));
-            clock.for_each(|capability, messages| {
-                if messages.iter().any(|message| matches!(message, Message::Clock)) {
-                    ticks.touch(&capability);
-                }
-            });
-            let mut keyed = keyed.activate();
-            let mut whole = whole.activate();
-            while let Some((time, [keyed_capability, whole_capability], updates)) = ticks.next_complete(|time| complete(frontiers, time)) {
-                for (flaw, difference) in updates {
-                    register.take(flaw, time, difference);
-                }
-                for (key, (message, row), difference) in register.advance(time) {
-                    match key {
-                        Some(key) => keyed.session(&keyed_capability).give(((key, payload(&message, &row)), time, difference)),
-                        None => whole.session(&whole_capability).give((time, message, row, difference)),
-                    }
-                }
-            }
-        }
-    });
-    (keyed_stream, whole_stream)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | between operators | `edge`, `codec` (rows as bytes), `spine` (arrangements of them), `ticks`, `message` |
 //! | operators | `scan` with `window`, `map` with `evaluate`, `reduce`, `distinct`, `join`, `topk` |
-//! | subscriptions | `parameters`, `flaw` (rows that fail), `finish` (what each says), `meter` (quotas) |
+//! | subscriptions | `parameters`, `share` (who sees what), `finish` (what each says), `flaw` (rows that fail), `meter` (quotas) |
 //! | all together | [`render()`] |
 
 mod codec;
@@ -30,6 +30,7 @@ pub mod plan;
 mod reduce;
 pub mod render;
 mod scan;
+mod share;
 mod spine;
 pub mod template;
 #[cfg(test)]

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, new_null_array};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
-use differential_dataflow::AsCollection;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
@@ -13,16 +12,16 @@ use timely::dataflow::operators::{Concatenate, Input};
 use timely::dataflow::{InputHandle, Scope, Stream};
 
 use super::codec::{Codec, batch_of, nullable};
-use super::edge::{Delta, Deltas, Flaws, NullKeys, codecs, each, encode};
+use super::edge::{Delta, Deltas, Flaws, NullKeys, codecs, encode};
 use super::evaluate::Projection;
-use super::finish::{self, Finisher};
-use super::flaw::{self, Owner};
+use super::finish::{self, Finisher, Sources};
+use super::flaw::Owner;
 use super::message::Message;
 use super::meter::{Meter, Quotas};
 use super::plan::{Join, JoinKind, Map, Node, Reduce, Relation, Scan, TopK, Universe};
 use super::reduce::{self, Surroundings};
 use super::scan::{Windowing, scan};
-use super::spine::{KeyedUpdate, arrange};
+use super::spine::KeyedUpdate;
 use super::template::{Parameters, TableChanges, Template, TemplateAdvance};
 use super::window::Geometry;
 use super::{distinct, join, map, parameters, topk};
@@ -166,33 +165,16 @@ fn render_boxed(
     let owner = Owner::of_relation(Rc::clone(&key_codec));
     let relation = renderer.render(&template.relation, owner, Windowing::Rows)?;
     let rows = encode(relation.deltas, template.parameter_keys, NullKeys::Leave, Rc::clone(&codecs), Rc::clone(&meter), "Relation");
-    let rows = each(rows, "Tag", |_time, rows: &mut Vec<KeyedUpdate>, tagged| {
-        tagged.extend(rows.drain(..).map(|((key, value), time, difference)| ((key, tag(value)), time, difference)));
-    });
     let flaws = if renderer.flaws.len() == 1 { renderer.flaws.remove(0) } else { scope.concatenate(renderer.flaws) };
-    let (keyed_flaws, whole_flaws) = flaw::register(flaws, messages);
-    let shared = arrange(scope.concatenate([rows, keyed_flaws]).as_collection(), "ArrangeRelation");
-    let subscribed = arrange(parameters.as_collection(), "ArrangeParameters");
-    let pairs = Rc::clone(&meter);
-    let seen = shared.join_core(subscribed, move |key: &[u8], value: &[u8], parameters: &[u8]| {
-        let (subscription, constants) = parameters::split(parameters);
-        pairs.pair().then(|| (subscription, constants.to_vec(), key.to_vec(), value.to_vec()))
-    });
-    let finisher = Finisher::new(&template, codecs, constants)?;
-    finish::emit(seen.inner, whole_flaws, finisher, meter, emit);
     let mut tables = Vec::new();
     let mut windowed = false;
     scans(&template.relation, &mut |scan| {
         tables.push(scan.table);
         windowed |= scan.window.is_some();
     });
+    let finisher = Finisher::new(&template, codecs, constants)?;
+    finish::answer(Sources { rows, parameters, flaws, clock: windowed.then_some(messages) }, finisher, meter, emit);
     Ok(TemplateInputs { handle, key_codec, template, tables, windowed })
-}
-
-/// A row's value among failing ones: those begin with [`flaw::FLAW_TAG`].
-fn tag(mut value: Vec<u8>) -> Vec<u8> {
-    value.insert(0, 0);
-    value
 }
 
 fn scans(relation: &Relation, visit: &mut impl FnMut(&Scan)) {

@@ -127,13 +127,13 @@ impl Scanner {
         let mut kept = Vec::with_capacity(batch.num_rows());
         let mut panes = Vec::with_capacity(batch.num_rows());
         let mut late = 0;
-        for row in 0..batch.num_rows() {
+        for (row, difference) in differences.iter().enumerate() {
             if times.is_null(row) {
                 continue;
             }
             let pane = edges.geometry.pane(times.value(row));
             if edges.is_late(pane, received, row, now) {
-                late += differences[row].max(0).unsigned_abs();
+                late += difference.max(&0).unsigned_abs();
             } else if edges.geometry.leave(pane) > now {
                 kept.push(row as u32);
                 panes.push(pane);

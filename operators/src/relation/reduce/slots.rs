@@ -183,14 +183,14 @@ impl Slots {
 
     /// Reads the rows of a batch: `group_of` says which group each belongs to, `give` takes what it adds.
     pub fn read(&self, batch: &RecordBatch, differences: &[i64], mut give: impl FnMut(usize, Addition<'_>)) {
-        for row in 0..batch.num_rows() {
-            give(row, Addition::Slot(0, differences[row].into()));
+        for (row, &difference) in differences.iter().enumerate() {
+            give(row, Addition::Slot(0, difference.into()));
         }
         let mut scratch = Vec::new();
         for input in self.inputs.iter().filter(|input| !input.is_presence) {
             let filter = input.filter.map(|filter| batch.column(filter).as_boolean());
             let values = Values::of(input, batch);
-            for row in 0..batch.num_rows() {
+            for (row, &difference) in differences.iter().enumerate() {
                 if filter.is_some_and(|filter| !(filter.is_valid(row) && filter.value(row))) || values.is_null(row) {
                     continue;
                 }
@@ -198,10 +198,10 @@ impl Slots {
                     Some(bag) => {
                         scratch.clear();
                         if values.bag_value(row, input.part, &mut scratch) {
-                            give(row, Addition::Bag(bag, &scratch, differences[row]));
+                            give(row, Addition::Bag(bag, &scratch, difference));
                         }
                     }
-                    None => add(input.part, values.value(row), differences[row], |slot, sum| give(row, Addition::Slot(slot, sum))),
+                    None => add(input.part, values.value(row), difference, |slot, sum| give(row, Addition::Slot(slot, sum))),
                 }
             }
         }

@@ -410,10 +410,11 @@ fn agree(choices: &[u16], coverage: &mut Coverage) -> Result<(), TestCaseError> 
 }
 
 /// How many cases are run unless `PROPTEST_CASES` says otherwise.
-const CASES: u32 = 800;
+const CASES: u32 = 600;
 
 #[test]
 fn the_engine_says_at_every_tick_what_the_slow_twin_says() {
+    #[allow(clippy::disallowed_methods, reason = "a test that can be made to soak")]
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
     let config = ProptestConfig { failure_persistence: None, cases, max_shrink_iters: 2_000, ..ProptestConfig::default() };
     let coverage = RefCell::new(Coverage::default());
@@ -427,5 +428,5 @@ fn the_engine_says_at_every_tick_what_the_slow_twin_says() {
     assert!(coverage.ticks >= 4 * cases as usize, "{coverage:?}");
     assert!(coverage.with_rows * 3 >= coverage.ticks, "{coverage:?}");
     assert!(coverage.with_failures * 50 >= coverage.ticks, "{coverage:?}");
-    assert!(cases < CASES || (coverage.nodes.len() == 12 && coverage.nodes.values().all(|count| *count >= 50)), "{coverage:?}");
+    assert!(cases < CASES || (coverage.nodes.len() == 13 && coverage.nodes.values().all(|count| *count >= 20)), "{coverage:?}");
 }
