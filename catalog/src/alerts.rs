@@ -145,19 +145,26 @@ impl Catalog {
 
     /// Reads the history in its order.
     pub async fn alerts(&self, query: &AlertQuery) -> Result<Vec<AlertRow>, CatalogError> {
-        let mut rows = sqlx::query(
-            "SELECT seq, id, subscription, version, project_id, projects, alert_key, kind, severity, alert_row, event_ms, fired_ms, delivered_ms
-             FROM weir_alert WHERE org_id = $1 AND seq > $2 ORDER BY seq",
-        )
-        .bind(query.org_id as i64)
-        .bind(query.after as i64)
-        .fetch(&self.pool);
+        let statement = "SELECT seq, id, subscription, version, project_id, projects, alert_key, kind, severity, alert_row, event_ms, fired_ms, delivered_ms
+             FROM weir_alert WHERE org_id = $1 AND seq > $2 ORDER BY seq";
+        self.readable(statement, query, alert_of).await
+    }
+
+    /// The rows of a statement that their reader may see. Its parameters are the organisation and the number to begin after; its
+    /// columns include those of [`is_readable`].
+    pub(crate) async fn readable<T>(
+        &self,
+        statement: &'static str,
+        query: &AlertQuery,
+        row_of: impl Fn(&SqliteRow) -> Result<T, CatalogError>,
+    ) -> Result<Vec<T>, CatalogError> {
+        let mut rows = sqlx::query(statement).bind(query.org_id as i64).bind(query.after as i64).fetch(&self.pool);
         let mut found = Vec::new();
         while found.len() < query.limit
             && let Some(row) = rows.try_next().await?
         {
             if is_readable(&row, query)? {
-                found.push(alert_of(&row)?);
+                found.push(row_of(&row)?);
             }
         }
         Ok(found)
@@ -309,7 +316,7 @@ fn active_of(row: &SqliteRow) -> Result<ActiveAlert, CatalogError> {
 }
 
 /// Whether a reader may see a row with the columns `project_id` and `projects` of the history.
-pub(crate) fn is_readable(row: &SqliteRow, query: &AlertQuery) -> Result<bool, CatalogError> {
+fn is_readable(row: &SqliteRow, query: &AlertQuery) -> Result<bool, CatalogError> {
     let Some(allowed) = &query.projects else { return Ok(true) };
     if let Some(project_id) = row.try_get::<Option<i64>, _>("project_id")? {
         return Ok(allowed.contains(&(project_id as ProjectId)));

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 
-use futures::TryStreamExt;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 use weir_protocol::ids::{OrgId, ProjectId};
@@ -13,7 +12,7 @@ use weir_protocol::limits;
 use weir_protocol::notify::{NotifyTarget, redacted_target};
 use weir_protocol::subscription::{SubscriptionId, Transition};
 
-use crate::alerts::{AlertQuery, ROWS_PER_STATEMENT, is_readable, key_hash, kind_of};
+use crate::alerts::{AlertQuery, ROWS_PER_STATEMENT, key_hash, kind_of};
 use crate::database::Catalog;
 use crate::error::CatalogError;
 use crate::secret::SecretKey;
@@ -205,22 +204,9 @@ impl Catalog {
 
     /// Reads the delivery log in its order.
     pub async fn deliveries(&self, query: &AlertQuery) -> Result<Vec<DeliveryRow>, CatalogError> {
-        let mut rows = sqlx::query(
-            "SELECT d.seq, d.alert_id, a.subscription, a.project_id, a.projects, d.target, d.attempt, d.at_ms, d.duration_ms, d.status, d.error
-             FROM weir_delivery d JOIN weir_alert a ON a.id = d.alert_id WHERE a.org_id = $1 AND d.seq > $2 ORDER BY d.seq",
-        )
-        .bind(query.org_id as i64)
-        .bind(query.after as i64)
-        .fetch(&self.pool);
-        let mut found = Vec::new();
-        while found.len() < query.limit
-            && let Some(row) = rows.try_next().await?
-        {
-            if is_readable(&row, query)? {
-                found.push(delivery_of(&row)?);
-            }
-        }
-        Ok(found)
+        let statement = "SELECT d.seq, d.alert_id, a.subscription, a.project_id, a.projects, d.target, d.attempt, d.at_ms, d.duration_ms, d.status, d.error
+             FROM weir_delivery d JOIN weir_alert a ON a.id = d.alert_id WHERE a.org_id = $1 AND d.seq > $2 ORDER BY d.seq";
+        self.readable(statement, query, delivery_of).await
     }
 }
 

@@ -109,10 +109,10 @@ fn json_headers(alert_id: &str) -> HeaderMap {
 
 fn signed_headers(message: &OutboxMessage, body: &str) -> HeaderMap {
     let mut headers = json_headers(&message.transition.id);
-    if let Some(secret) = &message.secret {
-        if let Ok(signature) = HeaderValue::from_str(&webhook::signature(secret, body.as_bytes())) {
-            headers.insert(HeaderName::from_static(webhook::SIGNATURE), signature);
-        }
+    if let Some(secret) = &message.secret
+        && let Ok(signature) = HeaderValue::from_str(&webhook::signature(secret, body.as_bytes()))
+    {
+        headers.insert(HeaderName::from_static(webhook::SIGNATURE), signature);
     }
     headers
 }
