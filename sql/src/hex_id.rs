@@ -162,7 +162,7 @@ mod tests {
         let given = [Some([0u8; 16]), None, Some([0xab; 16]), Some([0x0f; 16])];
         let array = FixedSizeBinaryArray::try_from_sparse_iter_with_size(given.into_iter(), 16).unwrap();
         for (from, length) in [(0, 4), (1, 3), (2, 1), (0, 0)] {
-            let got = texts(array.slice(from, length).as_fixed_size_binary()).unwrap();
+            let got = texts(&array.slice(from, length)).unwrap();
             let want: Vec<Option<String>> = given[from..from + length].iter().map(|id| id.map(|id| hex(&id))).collect();
             assert_eq!(got.iter().map(|text| text.map(str::to_owned)).collect::<Vec<_>>(), want);
         }
