@@ -1,7 +1,8 @@
 //! The order in which the parts start and stop.
 //!
-//! Start: lock, catalog, journal, graph, then the doors: nobody is let in before what they ask for is there. Stop: the
-//! doors close and finish what is under way, then the journal takes no more, then the graph drains it and commits.
+//! Start: lock, catalog, journal, graph, dispatcher, then the doors: nobody is let in before what they ask for is there. Stop:
+//! the doors close and finish what is under way, then the journal takes no more, then the graph drains it and commits, then the
+//! dispatcher sends what came of that, as far as it can at once; the rest is sent after the next start.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,6 +17,7 @@ use weir_catalog::{Catalog, ProjectRow};
 use weir_dataflow::{Graph, GraphOptions, MaintenanceOptions, Progress};
 use weir_ingest::{Doors, Health};
 use weir_journal::Journal;
+use weir_outbound::{Client, Courier, Dispatcher, Patience, Reach};
 use weir_sql::{Engine, EngineOptions};
 
 use crate::config::Config;
@@ -23,12 +25,14 @@ use crate::data_dir::{DataDir, ServeLock};
 
 mod commands;
 pub mod sources;
+mod subscriptions;
 
 /// The running program.
 pub struct Weir {
     catalog: Catalog,
     journal: Journal,
     graph: Graph,
+    dispatcher: Dispatcher,
     stop_doors: watch::Sender<bool>,
     doors: Vec<JoinHandle<anyhow::Result<()>>>,
     commands_task: JoinHandle<()>,
@@ -41,6 +45,12 @@ const METRICS_FOLDED_EVERY: Duration = Duration::from_secs(5);
 /// How long the doors may take to finish what is under way. With the time for draining and for the last commit a stop stays
 /// below ten seconds.
 const DOORS_CLOSE_MAX: Duration = Duration::from_secs(3);
+
+/// How long queries wait at a start for subscriptions to be taken up.
+const TAKING_UP_MAX: Duration = Duration::from_secs(10);
+
+/// How long notifications under way may take to end at a stop.
+const DELIVERIES_END_MAX: Duration = Duration::from_secs(1);
 
 /// The wall clock in Unix milliseconds.
 pub fn now_ms() -> u64 {
@@ -78,6 +88,7 @@ impl Weir {
             },
         };
         let graph = Graph::start(options, catalog.clone(), journal.clone()).await.context("the graph does not start")?;
+        let dispatcher = start_dispatcher(config, &catalog)?;
 
         let engine = Engine::new(
             graph.snapshots(),
@@ -96,16 +107,24 @@ impl Weir {
             },
         )
         .context("queries cannot be answered")?;
+        let (keeper, taking_up) =
+            subscriptions::Keeper::start(catalog.clone(), graph.subscriptions(), &engine).await.context("subscriptions cannot be taken up")?;
+        engine.set_subscriptions(keeper);
         let (stop_doors, stopped) = watch::channel(false);
         let health = health(metrics, &journal, &graph, &engine);
         let router = weir_ingest::router(Doors::new(journal.clone(), sources::Keys(catalog.clone()), health));
         announce(&projects, first_token.as_deref());
+        let tokens = sources::Tokens(catalog.clone());
         let doors = vec![
             tokio::spawn(serve_http(http, router, until_stopped(stopped.clone()))),
-            tokio::spawn(serve_flight(flight, engine, sources::Tokens(catalog.clone()), until_stopped(stopped))),
+            tokio::spawn(async move {
+                // Whoever asks for the rows of a subscription right after a start is to see them.
+                let _ = tokio::time::timeout(TAKING_UP_MAX, taking_up).await;
+                serve_flight(flight, engine, tokens, until_stopped(stopped)).await
+            }),
         ];
         let commands_task = tokio::spawn(commands::journal_all(catalog.clone(), journal.clone(), graph.known_projects()));
-        Ok(Self { catalog, journal, graph, stop_doors, doors, commands_task, upkeep_task, _lock: lock })
+        Ok(Self { catalog, journal, graph, dispatcher, stop_doors, doors, commands_task, upkeep_task, _lock: lock })
     }
 
     /// Resolves when the graph has failed for good.
@@ -139,6 +158,7 @@ impl Weir {
         .await
         .context("stopping panicked")?
         .context("the graph ended")?;
+        self.dispatcher.finish(DELIVERIES_END_MAX).await;
         self.catalog.close().await;
         tracing::info!("stopped");
         Ok(())
@@ -155,6 +175,11 @@ fn open_journal(config: &Config, data: &DataDir) -> anyhow::Result<Journal> {
     let (journal, opened) = Journal::open(options).with_context(|| format!("the journal {} cannot be opened", data.journal().display()))?;
     tracing::info!(start = opened.start, end = opened.end, segments = opened.segments, "journal opened");
     Ok(journal)
+}
+
+fn start_dispatcher(config: &Config, catalog: &Catalog) -> anyhow::Result<Dispatcher> {
+    let client = Client::new(Reach::allowing(config.outbound.allow.0.clone()))?;
+    Ok(Dispatcher::start(catalog.clone(), Courier::new(client, config.mail.server()?), Patience::default()))
 }
 
 fn install_metrics() -> anyhow::Result<PrometheusHandle> {

@@ -49,6 +49,8 @@ enum Command {
     },
     /// Ask SQL
     Query(QueryArgs),
+    /// Follow the rows of a subscription: all that hold, then each change, one JSON object a line
+    Subscribe(SubscribeArgs),
     /// Send recorded envelopes with fresh ids and times, and say how that went
     Load(LoadArgs),
     /// Check requirements, configuration and reachability
@@ -216,6 +218,22 @@ pub struct QueryArgs {
     pub data: Option<PathBuf>,
 }
 
+/// `weir subscribe`
+#[derive(Debug, Args)]
+pub struct SubscribeArgs {
+    /// The subscription
+    pub name: String,
+    /// The server
+    #[arg(long, value_name = "URL", env = "WEIR_URL", default_value = "grpc://127.0.0.1:9001")]
+    pub url: String,
+    /// The access token
+    #[arg(long, value_name = "TOKEN", env = "WEIR_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Accepted beside the others so that every command takes it; the rows come over the network
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub data: Option<PathBuf>,
+}
+
 /// What `weir load` is given.
 #[derive(Debug, Clone, Args)]
 pub struct LoadArgs {
@@ -348,6 +366,7 @@ impl Cli {
                 commands::delete::run(&from.common.load()?, targets, &from.project, from.now).await
             }
             Command::Query(args) => commands::query::run(&args).await,
+            Command::Subscribe(args) => commands::subscribe::run(&args).await,
             Command::Load(args) => commands::load::run(&args).await,
             Command::Check { common } => commands::check::run(&common).await,
         }

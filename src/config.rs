@@ -8,6 +8,8 @@ use anyhow::{Context, bail};
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
+use weir_outbound::reach::{IpNet, Reach};
+use weir_outbound::{Mail, MailError};
 
 /// Every setting. Unknown ones are errors: a misspelt setting must not be a silent default.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -31,6 +33,10 @@ pub struct Config {
     pub commit: CommitConfig,
     /// Queries.
     pub query: QueryConfig,
+    /// What is sent to addresses that somebody else names.
+    pub outbound: OutboundConfig,
+    /// Mails.
+    pub mail: MailConfig,
     /// The lake's files after their commit.
     pub lake: LakeConfig,
 }
@@ -93,6 +99,82 @@ pub struct QueryConfig {
     pub max_concurrent_per_token: usize,
     /// How long a query waits for its turn before it is refused.
     pub max_wait: Span,
+}
+
+/// `outbound.*`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutboundConfig {
+    /// The networks that may be reached besides public addresses.
+    pub allow: Networks,
+}
+
+/// `mail.*`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MailConfig {
+    /// The mail server; empty for none.
+    pub url: SecretUrl,
+    /// The address that mails come from.
+    pub from: String,
+}
+
+impl MailConfig {
+    /// The mail server, where one is set.
+    ///
+    /// # Errors
+    /// [`MailError`] names the setting that cannot be used.
+    pub fn server(&self) -> Result<Option<Mail>, MailError> {
+        if self.url.0.is_empty() { Ok(None) } else { Mail::new(&self.url.0, &self.from).map(Some) }
+    }
+}
+
+/// A URL that may hold a password, which is not shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SecretUrl(pub String);
+
+impl std::fmt::Debug for SecretUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl std::fmt::Display for SecretUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&redacted(&self.0))
+    }
+}
+
+/// Networks, written `127.0.0.0/8, 10.1.0.0/16` or as a list of such texts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "OneOrMany", into = "String")]
+pub struct Networks(pub Vec<IpNet>);
+
+/// A list as TOML and the environment give it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl TryFrom<OneOrMany> for Networks {
+    type Error = String;
+
+    fn try_from(value: OneOrMany) -> Result<Self, String> {
+        let text = match value {
+            OneOrMany::One(text) => text,
+            OneOrMany::Many(texts) => texts.join(","),
+        };
+        Reach::networks(&text).map(Networks).map_err(|e| e.to_string())
+    }
+}
+
+impl From<Networks> for String {
+    fn from(networks: Networks) -> Self {
+        networks.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// `lake.*`
@@ -205,6 +287,8 @@ impl Default for Config {
                 max_concurrent_per_token: 8,
                 max_wait: Span(Duration::from_secs(5)),
             },
+            outbound: OutboundConfig { allow: Networks(Vec::new()) },
+            mail: MailConfig { url: SecretUrl(String::new()), from: String::new() },
             lake: LakeConfig { grace: Span(Duration::from_secs(3600)), file_bytes: Bytes(128 << 20), max_bytes: Bytes(96 << 20), max_cpu_percent: 50 },
         }
     }
@@ -268,13 +352,14 @@ impl Config {
                 bail!("{setting} is {:?}: this version of weir knows only {known}; remove the setting", redacted(url));
             }
         }
+        self.mail.server()?;
         Ok(())
     }
 }
 
 /// The variables that are settings: `WEIR_DATA`, `WEIR_COMMIT__MAX_AGE`. Others that begin alike belong to other programs.
 fn is_setting(key: &figment::value::UncasedStr) -> bool {
-    let sections = ["journal", "catalog", "store", "commit", "query", "lake"];
+    let sections = ["journal", "catalog", "store", "commit", "query", "outbound", "mail", "lake"];
     let key = key.as_str().to_ascii_lowercase();
     ["data", "http", "flight", "workers"].contains(&key.as_str())
         || sections.iter().any(|s| key.starts_with(&format!("{s}.")) || key.starts_with(&format!("{s}__")))
@@ -359,7 +444,22 @@ mod tests {
         check("\n[no_such_section]\n", "weir.toml:2: no_such_section");
         check("a = [\n", "weir.toml:");
         check("workers = 0\n", "workers is 0");
+        check("[outbound]\nallow = \"127.0.0.0/8, here\"\n", "weir.toml:2: outbound.allow: \"here\" is no network");
+        check("[mail]\nurl = \"smtp://127.0.0.1\"\n", "mail.from is \"\"");
+        check("[mail]\nurl = \"http://127.0.0.1\"\nfrom = \"a@b.c\"\n", "mail.url cannot be used");
         check("[catalog]\nurl = \"postgres://me:secret@db/weir\"\n", "catalog.url is \"postgres://…@db/weir\"");
+    }
+
+    #[test]
+    fn networks_are_a_text_or_a_list_and_passwords_are_not_shown() {
+        for allow in ["\"127.0.0.0/8, 10.1.0.0/16\"", "[\"127.0.0.0/8\", \"10.1.0.0/16\"]"] {
+            let config = load(&format!("[outbound]\nallow = {allow}\n")).unwrap();
+            assert_eq!(String::from(config.outbound.allow), "127.0.0.0/8, 10.1.0.0/16");
+        }
+        let config = load("[mail]\nurl = \"smtps://me:hunter2@mail.example.org\"\nfrom = \"Weir <weir@example.org>\"\n").unwrap();
+        assert!(config.mail.server().unwrap().is_some());
+        let shown = format!("{config:?}");
+        assert!(shown.contains("smtps://…@mail.example.org") && !shown.contains("hunter2"), "{shown}");
     }
 
     #[test]

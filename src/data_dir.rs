@@ -44,6 +44,11 @@ impl DataDir {
         self.root.join("catalog.sqlite")
     }
 
+    /// The key of the catalog's secrets; the catalog puts it beside its database.
+    pub fn secret_key(&self) -> PathBuf {
+        self.catalog().with_extension("key")
+    }
+
     /// The journal's segments.
     pub fn journal(&self) -> PathBuf {
         self.root.join("journal")

@@ -14,6 +14,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("weir-operators", &["weir-protocol"]),
     ("weir-dataflow", &["weir-protocol", "weir-journal", "weir-catalog", "weir-operators"]),
     ("weir-sql", &["weir-protocol", "weir-operators", "weir-dataflow", "weir-catalog"]),
+    ("weir-outbound", &["weir-protocol", "weir-catalog"]),
     ("weir-ui", &["weir-protocol", "weir-sql", "weir-catalog"]),
 ];
 
@@ -30,10 +31,12 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("tonic", &["weir-sql"]),
     ("rdkafka", &["weir-journal"]),
     ("parquet", &["weir-dataflow", "weir-sql"]),
+    ("reqwest", &["weir-outbound"]),
+    ("lettre", &["weir-outbound"]),
 ];
 
 /// Libraries of which two versions would be two sets of types, or twice the build.
-const ONE_VERSION: &[&str] = &["arrow", "arrow-schema", "parquet", "datafusion", "timely", "tonic", "axum", "sqlx", "tokio"];
+const ONE_VERSION: &[&str] = &["arrow", "arrow-schema", "parquet", "datafusion", "timely", "tonic", "axum", "sqlx", "tokio", "reqwest", "rustls", "lettre"];
 
 /// The crates of the workspace, each with the names of what it depends on, development and build dependencies included.
 type Graph = BTreeMap<String, BTreeSet<String>>;

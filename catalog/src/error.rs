@@ -50,6 +50,30 @@ pub enum CatalogError {
         /// The name.
         name: String,
     },
+    /// A name that no subscription may have.
+    #[error("{name:?} is no name for a subscription: use 1 to {max} bytes without control characters")]
+    InvalidSubscriptionName {
+        /// The name.
+        name: String,
+        /// The bound in bytes.
+        max: usize,
+    },
+    /// As many as there may be.
+    #[error("there are {max} {kind}s already, which is the most that is taken: remove some first")]
+    TooMany {
+        /// What there are too many of.
+        kind: &'static str,
+        /// The bound.
+        max: usize,
+    },
+    /// The key with which secrets are sealed is lost, changed or cannot be read.
+    #[error("the key file {path} {reason}: restore it from the backup that goes with the catalog (docs/alerts-delivery.md says what to do without one)")]
+    SecretKey {
+        /// The key file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Another program changed the lake's files meanwhile.
     #[error("the lake's file {file} was replaced, or rows of it were marked as deleted, by another program: weir leaves it as it is")]
     Conflict {

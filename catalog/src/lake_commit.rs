@@ -101,7 +101,7 @@ impl Catalog {
     /// [`CatalogError::Fenced`] where another process took the partition over; [`CatalogError::Database`] else.
     pub async fn commit(&self, lake: &Lake, commit: &Commit) -> Result<Committed, CatalogError> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        check_fence(&mut transaction, commit).await?;
+        check_fence(&mut transaction, &commit.offsets, commit.generation).await?;
         if let Some(snapshot_id) = committed_before(&mut transaction, commit).await? {
             return Ok(Committed { snapshot_id });
         }
@@ -125,9 +125,10 @@ impl Catalog {
     }
 }
 
-async fn check_fence(connection: &mut SqliteConnection, commit: &Commit) -> Result<(), CatalogError> {
-    for partition in commit.offsets.keys() {
-        check_generation(connection, *partition, commit.generation).await?;
+/// Checks that none of the partitions was taken over since this process took it.
+pub(crate) async fn check_fence(connection: &mut SqliteConnection, offsets: &BTreeMap<u16, u64>, generation: i64) -> Result<(), CatalogError> {
+    for partition in offsets.keys() {
+        check_generation(connection, *partition, generation).await?;
     }
     Ok(())
 }

@@ -3,11 +3,14 @@
 //! The number of the last migration is the catalog's format, kept in `weir_meta`. A migration, once released, is not
 //! changed any more.
 
-use crate::database::Catalog;
+use std::path::Path;
+
+use sqlx::SqlitePool;
+
 use crate::error::CatalogError;
 
 /// The migrations in their order; the format is how many were applied.
-const MIGRATIONS: &[&str] = &[WEIR, DUCKLAKE, DELETIONS];
+const MIGRATIONS: &[&str] = &[WEIR, DUCKLAKE, DELETIONS, SUBSCRIPTIONS];
 
 /// The tables of Weir's own. Times are Unix milliseconds.
 const WEIR: &str = "
@@ -112,10 +115,98 @@ CREATE TABLE weir_issue_number (project_id INTEGER PRIMARY KEY, last_number INTE
 CREATE INDEX weir_lake_partition_value ON ducklake_file_partition_value (data_file_id);
 ";
 
+/// Subscriptions, their alerts, and what is sent of them. What is sealed is base64 of nonce and ciphertext (`secret.rs`).
+const SUBSCRIPTIONS: &str = "
+-- The last number given to a row of each kind: numbers are never used again, and their order is that of the commits.
+CREATE TABLE weir_sequence (name TEXT PRIMARY KEY, last_value BIGINT NOT NULL);
+INSERT INTO weir_sequence (name, last_value) VALUES ('subscription', 0), ('alert', 0), ('outbox', 0), ('delivery', 0);
+
+CREATE TABLE weir_subscription (
+    id BIGINT PRIMARY KEY,
+    org_id BIGINT NOT NULL REFERENCES weir_organization (id),
+    name TEXT NOT NULL,
+    version BIGINT NOT NULL,
+    query TEXT NOT NULL,
+    options TEXT NOT NULL, -- JSON, without what is sealed
+    sealed TEXT NOT NULL, -- the targets of notify, and the secret
+    projects TEXT, -- a JSON list; NULL: all of the organisation
+    created_by TEXT NOT NULL,
+    created_ms BIGINT NOT NULL
+);
+CREATE UNIQUE INDEX weir_subscription_name ON weir_subscription (org_id, name);
+
+-- How far into the journal the alerts reach.
+CREATE TABLE weir_alert_commit (partition_id BIGINT PRIMARY KEY, next_offset BIGINT NOT NULL, tick_ms BIGINT NOT NULL);
+
+-- The alerts that stand.
+CREATE TABLE weir_alert_active (
+    subscription_id BIGINT NOT NULL,
+    key_hash TEXT NOT NULL, -- BLAKE3 of alert_key: keys may be longer than an index takes
+    alert_key TEXT NOT NULL, -- a JSON object
+    version BIGINT NOT NULL,
+    escalated BIGINT NOT NULL,
+    since_ms BIGINT NOT NULL,
+    fired_ms BIGINT NOT NULL,
+    notified_ms BIGINT NOT NULL,
+    alert_row TEXT NOT NULL, -- a JSON object
+    PRIMARY KEY (subscription_id, key_hash)
+);
+
+-- The history.
+CREATE TABLE weir_alert (
+    seq BIGINT PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    subscription_id BIGINT NOT NULL,
+    subscription TEXT NOT NULL,
+    version BIGINT NOT NULL,
+    org_id BIGINT NOT NULL,
+    project_id BIGINT,
+    projects TEXT, -- those of the subscription then
+    alert_key TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    severity TEXT NOT NULL,
+    alert_row TEXT NOT NULL,
+    event_ms BIGINT NOT NULL,
+    fired_ms BIGINT NOT NULL,
+    delivered_ms BIGINT
+);
+CREATE INDEX weir_alert_fired ON weir_alert (fired_ms);
+
+-- What is to be sent: one row for each transition and target, until the target has it or it is given up.
+CREATE TABLE weir_outbox (
+    seq BIGINT PRIMARY KEY,
+    alert_id TEXT NOT NULL,
+    receiver TEXT NOT NULL, -- a keyed hash of the target
+    subscription_id BIGINT NOT NULL,
+    key_hash TEXT NOT NULL,
+    host TEXT NOT NULL,
+    target TEXT NOT NULL, -- as it may be shown
+    sealed TEXT NOT NULL, -- as it is
+    attempts BIGINT NOT NULL,
+    due_ms BIGINT NOT NULL,
+    created_ms BIGINT NOT NULL
+);
+CREATE UNIQUE INDEX weir_outbox_target ON weir_outbox (alert_id, receiver);
+CREATE INDEX weir_outbox_subscription ON weir_outbox (subscription_id);
+
+-- The delivery log: one row an attempt.
+CREATE TABLE weir_delivery (
+    seq BIGINT PRIMARY KEY,
+    alert_id TEXT NOT NULL,
+    target TEXT NOT NULL, -- as it may be shown
+    attempt BIGINT NOT NULL,
+    at_ms BIGINT NOT NULL,
+    duration_ms BIGINT NOT NULL,
+    status TEXT NOT NULL,
+    error TEXT
+);
+CREATE INDEX weir_delivery_at ON weir_delivery (at_ms);
+";
+
 /// Applies what is missing, in one transaction.
-pub(crate) async fn apply(catalog: &Catalog) -> Result<(), CatalogError> {
+pub(crate) async fn apply(pool: &SqlitePool, path: &Path) -> Result<(), CatalogError> {
     let known = MIGRATIONS.len() as i64;
-    let mut transaction = catalog.pool.begin_with("BEGIN IMMEDIATE").await?;
+    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
     sqlx::query("CREATE TABLE IF NOT EXISTS weir_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)").execute(&mut *transaction).await?;
     let format: Option<String> = sqlx::query_scalar("SELECT value FROM weir_meta WHERE key = 'format'").fetch_optional(&mut *transaction).await?;
     let found = match format {
@@ -123,7 +214,7 @@ pub(crate) async fn apply(catalog: &Catalog) -> Result<(), CatalogError> {
         Some(text) => text.parse::<i64>().map_err(|_| CatalogError::Corrupt { what: format!("the format {text:?}") })?,
     };
     if found > known {
-        return Err(CatalogError::Newer { path: catalog.path.clone(), found, known });
+        return Err(CatalogError::Newer { path: path.to_owned(), found, known });
     }
     for migration in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or_default()) {
         sqlx::raw_sql(*migration).execute(&mut *transaction).await?;
@@ -139,6 +230,7 @@ pub(crate) async fn apply(catalog: &Catalog) -> Result<(), CatalogError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::database::Catalog;
 
     #[tokio::test]
     async fn a_newer_catalog_is_refused_and_an_up_to_date_one_opens_again() {

@@ -18,8 +18,10 @@ mod restore;
 mod runtime;
 pub mod snapshot;
 mod source;
+pub mod subscriptions;
 pub mod telemetry;
 mod ticker;
+mod worker;
 
 #[cfg(test)]
 mod tests;
@@ -29,3 +31,4 @@ pub use lake::file::{WriteError, write as write_file};
 pub use maintenance::MaintenanceOptions;
 pub use progress::{MaintenanceReport, Progress, ProgressReport};
 pub use runtime::{Graph, GraphError, GraphOptions};
+pub use subscriptions::Subscriptions;

@@ -12,9 +12,10 @@ use weir_operators::output::{Advance, Gather};
 use crate::runtime::WorkerState;
 use crate::source;
 
-/// Builds the graph of one worker; `advance` is told of each completed tick. What wakes the source is returned.
-pub(crate) fn build(scope: Scope<'_, Time>, state: WorkerState, advance: impl FnMut(Advance) + 'static) -> SyncActivator {
-    let (records, activator) = source::records(scope, state.ticks);
+/// Builds the graph of one worker; `released` is told of each tick, `advance` of each completed one. What wakes the source is
+/// returned.
+pub(crate) fn build(scope: Scope<'_, Time>, state: WorkerState, released: impl FnMut(Time) + 'static, advance: impl FnMut(Advance) + 'static) -> SyncActivator {
+    let (records, activator) = source::records(scope, state.ticks, released);
     records
         .decode() // envelopes into items; what is not supported into outcomes
         .interpret() // each item's JSON, parsed once: normalised, grouped, made rows

@@ -1,5 +1,6 @@
 //! What the threads of the graph know of each other: how far it is, whether it must pause, whether it ends.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Mutex, PoisonError};
 
@@ -17,9 +18,10 @@ pub struct Progress {
     committed_offset: AtomicU64,
     committed_ms: AtomicU64,
     paused: AtomicBool,
+    holds: AtomicU64,
     stopping: AtomicBool,
     failure: Mutex<Option<String>>,
-    trouble: Mutex<Option<String>>,
+    trouble: Mutex<BTreeMap<&'static str, String>>,
     damages: AtomicU64,
     maintenance: Mutex<MaintenanceReport>,
 }
@@ -98,8 +100,22 @@ impl Progress {
         self.paused.store(paused, SeqCst);
     }
 
+    /// No tick follows until this is undone by [`Self::resume`]: what the ticks make piles up somewhere.
+    pub(crate) fn hold(&self) {
+        self.holds.fetch_add(1, SeqCst);
+    }
+
+    /// Undoes one [`Self::hold`].
+    pub(crate) fn resume(&self) {
+        self.holds.fetch_sub(1, SeqCst);
+    }
+
     pub(crate) fn is_paused(&self) -> bool {
-        self.paused.load(SeqCst)
+        self.paused.load(SeqCst) || self.holds.load(SeqCst) > 0
+    }
+
+    pub(crate) fn published_tick(&self) -> Time {
+        self.published_tick.load(SeqCst)
     }
 
     pub(crate) fn stop(&self) {
@@ -112,7 +128,21 @@ impl Progress {
 
     /// Something failed that is tried again; `None` when it went well at last.
     pub(crate) fn trouble(&self, text: Option<String>) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = text;
+        self.trouble_with("commits", text);
+    }
+
+    /// The same of something else than the tables' commits.
+    pub(crate) fn trouble_with(&self, what: &'static str, text: Option<String>) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        match text {
+            Some(text) => trouble.insert(what, text),
+            None => trouble.remove(what),
+        };
+    }
+
+    fn troubles(&self) -> Option<String> {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        (!trouble.is_empty()).then(|| trouble.values().cloned().collect::<Vec<_>>().join("; "))
     }
 
     /// A pass of the maintenance ended.
@@ -138,7 +168,7 @@ impl Progress {
             committed_ms: self.committed_ms.load(SeqCst),
             paused: self.is_paused(),
             damages: self.damages.load(SeqCst),
-            trouble: self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            trouble: self.troubles(),
             failure: self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             maintenance: self.maintenance.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }

@@ -3,8 +3,10 @@
 //! One ticker, N timely workers, one publisher, one committer, one maintenance. They meet in channels: ticks go from the ticker to the
 //! workers, what the workers made of them goes to the publisher, epochs go from the publisher to the committer and back.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -14,7 +16,7 @@ use timely::WorkerConfig;
 use timely::communication::WorkerGuards;
 use timely::scheduling::SyncActivator;
 use tokio::runtime::Handle;
-use weir_catalog::{Catalog, CatalogError, Lake, Restored};
+use weir_catalog::{Catalog, CatalogError, Lake, Restored, RestoredAlerts};
 use weir_journal::Journal;
 use weir_operators::deduplicate::{Identity, Recent};
 use weir_operators::issues::{IssueState, Issues};
@@ -31,7 +33,14 @@ use crate::reach::Reach;
 use crate::restore::{self, SeenError};
 use crate::snapshot::{DataFile, Snapshots};
 use crate::source::TickInput;
+use crate::subscriptions::alarm::Alarm;
+use crate::subscriptions::command::{Mailbox, Notice};
+use crate::subscriptions::coordinator::Coordinator;
+use crate::subscriptions::feed::Feed;
+use crate::subscriptions::recorder::{Outgoing, Recorder};
+use crate::subscriptions::{self, AlertStore, Shared, Subscriptions};
 use crate::ticker::{Ticker, WorkerInput, now_ms};
+use crate::worker::WorkerLoop;
 
 /// How the graph runs.
 #[derive(Debug, Clone)]
@@ -96,6 +105,7 @@ pub struct Graph {
     snapshots: Snapshots,
     progress: Arc<Progress>,
     known_projects: BTreeMap<u64, u16>,
+    subscriptions: Subscriptions,
     threads: Vec<JoinHandle<()>>,
     workers: Option<WorkerGuards<()>>,
 }
@@ -109,11 +119,18 @@ pub(crate) struct WorkerState {
     pub(crate) ticks: Receiver<TickInput>,
     pub(crate) recent: Recent,
     pub(crate) issues: Issues,
+    pub(crate) projects: Vec<ProjectRow>,
 }
 
 impl Graph {
     /// Starts from the last commit. Takes the partition over: a process that held it before cannot commit any more.
     pub async fn start(options: GraphOptions, catalog: Catalog, journal: Journal) -> Result<Self, GraphError> {
+        let alerts = Arc::new(catalog.clone());
+        Self::start_with(options, catalog, journal, alerts).await
+    }
+
+    /// The same with alerts kept elsewhere than in the catalog.
+    pub async fn start_with(options: GraphOptions, catalog: Catalog, journal: Journal, alerts: Arc<dyn AlertStore>) -> Result<Self, GraphError> {
         let lake = catalog.ensure_lake(&lake::lake_tables(), &options.lake).await?;
         lake::verify(&lake)?;
         let generation = catalog.take_partition(0, now_ms()).await?;
@@ -131,7 +148,19 @@ impl Graph {
             Ok((common.project_id as u64, common.retention_days as u16))
         };
         let known_projects = restored.projects.iter().map(known).collect::<Result<BTreeMap<u64, u16>, serde_json::Error>>()?;
-        let parts = Parts { options, catalog, journal, lake, tables_root, generation, start, last_tick: restored.tick_ms };
+        let restored_alerts = alerts.restore_alerts().await?;
+        let parts = Parts {
+            options,
+            catalog,
+            journal,
+            lake,
+            tables_root,
+            generation,
+            start,
+            last_tick: restored.tick_ms.max(restored_alerts.tick_ms),
+            alerts,
+            restored_alerts,
+        };
         parts.spawn(tables, worker_states, inputs, known_projects)
     }
 
@@ -148,6 +177,11 @@ impl Graph {
     /// The projects that the graph knew when it started, with the days that their rows are kept.
     pub fn known_projects(&self) -> BTreeMap<u64, u16> {
         self.known_projects.clone()
+    }
+
+    /// The subscriptions.
+    pub fn subscriptions(&self) -> Subscriptions {
+        self.subscriptions.clone()
     }
 
     /// Drains the journal, commits, and ends the threads. Blocks; the journal should take no more by now.
@@ -200,6 +234,7 @@ fn worker_states(options: &GraphOptions, restored: &Restored, cold: &Cold) -> Re
     let files = |table| cold.get(table).map_or(&[][..], |files| files);
     let seen = restore::seen(files("payloads"), files("items"))?;
     let (mut states, mut inputs) = (Vec::new(), Vec::new());
+    let projects = restored.projects.iter().map(|state| serde_json::from_str(state)).collect::<Result<Vec<ProjectRow>, _>>()?;
     for worker in 0..options.workers as u64 {
         let mine = |project_id: u64| route(project_id) % options.workers as u64 == worker;
         let (sender, ticks) = sync_channel(4);
@@ -223,7 +258,7 @@ fn worker_states(options: &GraphOptions, restored: &Restored, cold: &Cold) -> Re
         for pending in restored.deletions.iter().filter(|pending| mine(pending.deletion.project_id())) {
             issues.restore_deletion(pending.seq);
         }
-        states.push(WorkerState { ticks, recent, issues });
+        states.push(WorkerState { ticks, recent, issues, projects: projects.clone() });
         inputs.push(sender);
     }
     Ok((states, inputs))
@@ -255,6 +290,8 @@ struct Parts {
     generation: i64,
     start: u64,
     last_tick: u64,
+    alerts: Arc<dyn AlertStore>,
+    restored_alerts: RestoredAlerts,
 }
 
 impl Parts {
@@ -272,15 +309,35 @@ impl Parts {
         let (publisher, messages) = sync_channel(MESSAGES_MAX);
         // One epoch at a time: the next is made when the last is committed.
         let (epochs, waiting) = sync_channel(1);
-        let (workers, activators) = spawn_workers(states, publisher.clone(), &progress)?;
+        let (notices, noticed) = sync_channel(MESSAGES_MAX);
+        let mailboxes: Vec<Arc<Mailbox>> = states.iter().map(|_| Arc::default()).collect();
+        let alarm = Arc::new(Alarm::new(self.journal.clone()));
+        let shared = Arc::new(Shared::new(notices.clone()));
+        let outgoing = Arc::new(Outgoing::default());
+        let ends = WorkerEnds { publisher: publisher.clone(), notices: notices.clone(), mailboxes: mailboxes.clone(), progress: Arc::clone(&progress) };
+        let (workers, activators) = spawn_workers(states, ends)?;
         let count = inputs.len();
         let ticker = Ticker {
             reader: self.journal.reader(self.start),
             workers: inputs.into_iter().zip(activators).map(|(ticks, activator)| WorkerInput { ticks, activator }).collect(),
             publisher: publisher.clone(),
             progress: Arc::clone(&progress),
+            notices,
+            alarm: Arc::clone(&alarm),
             last: self.last_tick,
         };
+        let coordinator = Coordinator {
+            notices: noticed,
+            shared: Arc::clone(&shared),
+            mailboxes,
+            outgoing: Arc::clone(&outgoing),
+            alarm,
+            snapshots: snapshots.clone(),
+            progress: Arc::clone(&progress),
+            runtime: Handle::current(),
+            state: subscriptions::coordinator::State::new(count, self.restored_alerts, self.last_tick, tables.upper.clone(), self.journal.end()),
+        };
+        let recorder = Recorder { outgoing, store: self.alerts, generation: self.generation, progress: Arc::clone(&progress), runtime: Handle::current() };
         let maintenance = Maintenance::new(Tools {
             options: self.options.maintenance,
             catalog: self.catalog.clone(),
@@ -322,12 +379,21 @@ impl Parts {
                 committer.run();
                 Ok(())
             })?,
+            thread("weir-alerts", &progress, move || {
+                coordinator.run();
+                Ok(())
+            })?,
+            thread("weir-recorder", &progress, move || {
+                recorder.run();
+                Ok(())
+            })?,
             thread("weir-maintenance", &progress, move || {
                 maintenance.run(&commits);
                 Ok(())
             })?,
         ];
-        Ok(Graph { snapshots, progress, known_projects, threads, workers: Some(workers) })
+        let subscriptions = Subscriptions { shared };
+        Ok(Graph { snapshots, progress, known_projects, subscriptions, threads, workers: Some(workers) })
     }
 }
 
@@ -342,32 +408,40 @@ fn thread(name: &str, progress: &Arc<Progress>, run: impl FnOnce() -> Result<(),
     std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(|e| GraphError::Threads(e.to_string()))
 }
 
-/// Starts the timely workers; returns when each has built the graph.
-fn spawn_workers(
-    states: Vec<WorkerState>,
+/// Where workers send what they make.
+#[derive(Clone)]
+struct WorkerEnds {
     publisher: SyncSender<Message>,
-    progress: &Arc<Progress>,
-) -> Result<(WorkerGuards<()>, Vec<SyncActivator>), GraphError> {
+    notices: SyncSender<Notice>,
+    mailboxes: Vec<Arc<Mailbox>>,
+    progress: Arc<Progress>,
+}
+
+/// Starts the timely workers; returns when each has built the graph.
+fn spawn_workers(states: Vec<WorkerState>, ends: WorkerEnds) -> Result<(WorkerGuards<()>, Vec<SyncActivator>), GraphError> {
     let count = states.len();
     let communication = if count == 1 { timely::CommunicationConfig::Thread } else { timely::CommunicationConfig::Process(count) };
     // An idle worker parks at once: ticks come tens of milliseconds apart, and spinning would only burn a core.
     let config = timely::Config { communication, worker: WorkerConfig::default().idle_spin(Duration::ZERO) };
     let states: Mutex<Vec<Option<WorkerState>>> = Mutex::new(states.into_iter().map(Some).collect());
     let (built, activators) = sync_channel(count);
-    let (publisher, built) = (Mutex::new(publisher), Mutex::new(built));
-    let progress = Arc::clone(progress);
+    let (ends, built) = (Mutex::new(ends), Mutex::new(built));
     let guards = timely::execute(config, move |worker| {
         let index = worker.index();
-        let state = states.lock().unwrap_or_else(PoisonError::into_inner).get_mut(index).and_then(Option::take).expect("each worker takes its state once");
-        let publisher = publisher.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut state = states.lock().unwrap_or_else(PoisonError::into_inner).get_mut(index).and_then(Option::take).expect("each worker takes its state once");
+        let WorkerEnds { publisher, notices, mailboxes, progress } = ends.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let end = EndOfWorker { index, publisher: publisher.clone(), progress: Arc::clone(&progress) };
-        let advance = move |Advance { frontier, outputs }| {
+        let feed = Rc::new(RefCell::new(Feed::new(std::mem::take(&mut state.projects))));
+        let (fed, ticking) = (Rc::clone(&feed), Rc::clone(&feed));
+        let advance = move |advance: Advance| {
             // Held so that the publisher hears of a worker's end even when the worker panics.
             let _end = &end;
-            let _ = publisher.send(Message::Advanced { worker: index, frontier, outputs });
+            fed.borrow_mut().take(&advance);
+            let _ = publisher.send(Message::Advanced { worker: index, frontier: advance.frontier, outputs: advance.outputs });
         };
-        let activator = worker.dataflow(|scope| pipeline::build(scope, state, advance));
+        let activator = worker.dataflow(|scope| pipeline::build(scope, state, move |tick| ticking.borrow_mut().release(tick), advance));
         let _ = built.lock().unwrap_or_else(PoisonError::into_inner).send((index, activator));
+        WorkerLoop::new(index, feed, Arc::clone(&mailboxes[index]), notices, progress).run(worker);
     })
     .map_err(GraphError::Threads)?;
     let mut activators: Vec<(usize, SyncActivator)> = activators.iter().take(count).collect();

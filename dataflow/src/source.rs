@@ -20,8 +20,12 @@ pub(crate) struct TickInput {
 }
 
 /// The stream of a worker's records, and what wakes it when something waits in the channel. It ends when the sender is
-/// dropped.
-pub(crate) fn records<'scope>(scope: Scope<'scope, Time>, ticks: Receiver<TickInput>) -> (StreamVec<'scope, Time, Arc<Entry>>, SyncActivator) {
+/// dropped. `released` is told of each tick.
+pub(crate) fn records<'scope>(
+    scope: Scope<'scope, Time>,
+    ticks: Receiver<TickInput>,
+    mut released: impl FnMut(Time) + 'static,
+) -> (StreamVec<'scope, Time, Arc<Entry>>, SyncActivator) {
     let mut activator = None;
     let stream = source::<_, CapacityContainerBuilder<Vec<Arc<Entry>>>, _, _>(scope, "Records", |capability, info| {
         activator = Some(scope.worker().sync_activator_for(info.address.to_vec()));
@@ -30,6 +34,7 @@ pub(crate) fn records<'scope>(scope: Scope<'scope, Time>, ticks: Receiver<TickIn
             while let Some(held) = capability.as_mut() {
                 match ticks.try_recv() {
                     Ok(TickInput { time, mut entries }) => {
+                        released(time);
                         held.downgrade(&time);
                         output.session(held).give_container(&mut entries);
                         // Nothing more comes at this tick: it is complete as soon as the graph has done with it.

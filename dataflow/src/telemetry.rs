@@ -20,6 +20,38 @@ pub const COMMIT_FAILURES: &str = "commit_failures_total";
 pub const COMMIT_SECONDS: &str = "commit_seconds";
 /// Bytes of Parquet files written.
 pub const COMMIT_BYTES: &str = "commit_bytes_total";
+/// Templates that run, a gauge.
+pub const TEMPLATES: &str = "subscription_templates";
+/// Subscriptions that stand, a gauge.
+pub const SUBSCRIPTIONS: &str = "subscriptions";
+/// Subscriptions that have failed, a gauge.
+pub const SUBSCRIPTIONS_FAILED: &str = "subscriptions_failed";
+/// Groups that the templates hold, a gauge.
+pub const SUBSCRIPTION_GROUPS: &str = "subscription_groups";
+/// Bytes of state that the templates hold, about, a gauge.
+pub const SUBSCRIPTION_STATE_BYTES: &str = "subscription_state_bytes";
+/// Milliseconds by which the answers lie behind the newest tick of the tables, a gauge.
+pub const SUBSCRIPTION_LAG_MS: &str = "subscription_lag_milliseconds";
+/// Changes of rows of answers.
+pub const SUBSCRIPTION_CHANGES: &str = "subscription_changes_total";
+/// Seconds that evaluating a tick took, a histogram.
+pub const SUBSCRIPTION_SECONDS: &str = "subscription_evaluation_seconds";
+/// Seconds from asking for the stored rows of a new shape to having them all, a histogram.
+pub const HYDRATION_SECONDS: &str = "subscription_hydration_seconds";
+/// Stored rows that were read for new shapes.
+pub const HYDRATION_ROWS: &str = "subscription_hydration_rows_total";
+/// Rows that came too late for their window.
+pub const LATE_ROWS: &str = "subscription_late_rows_total";
+/// Transitions of alerts, by kind.
+pub const TRANSITIONS: &str = "alert_transitions_total";
+/// Milliseconds from the tick at which an alert was due to its being durable in the outbox, a histogram.
+pub const ALERT_DELAY_MS: &str = "alert_delay_milliseconds";
+/// Records of alerts made.
+pub const ALERT_RECORDS: &str = "alert_records_total";
+/// Records of alerts that failed and were tried again.
+pub const ALERT_RECORD_FAILURES: &str = "alert_record_failures_total";
+/// Seconds that a record of alerts took, a histogram.
+pub const ALERT_RECORD_SECONDS: &str = "alert_record_seconds";
 /// Files of the lake's newest snapshot, a gauge.
 pub const LAKE_FILES: &str = "lake_files";
 /// Their bytes, a gauge.

@@ -17,11 +17,15 @@ use weir_operators::decode::Entry;
 use crate::progress::Progress;
 use crate::publisher::Message;
 use crate::source::TickInput;
+use crate::subscriptions::alarm::Alarm;
+use crate::subscriptions::command::Notice;
 
 /// Ticks that the graph may have before it at a time.
 const TICKS_IN_FLIGHT_MAX: u64 = 3;
 /// The least time between two ticks: below it, a tick's fixed cost would outweigh its records.
 const TICK_MIN: Duration = Duration::from_millis(20);
+/// The same where somebody waits for the next tick.
+const TICK_ASKED_MIN: Duration = Duration::from_millis(5);
 /// The greatest time between two ticks.
 const TICK_MAX: Duration = Duration::from_secs(1);
 /// Records of one tick, in bytes of memory.
@@ -42,6 +46,9 @@ pub(crate) struct Ticker {
     pub(crate) workers: Vec<WorkerInput>,
     pub(crate) publisher: SyncSender<Message>,
     pub(crate) progress: Arc<Progress>,
+    /// What tells of each tick beside the publisher, and calls for ticks though nothing arrives.
+    pub(crate) notices: SyncSender<Notice>,
+    pub(crate) alarm: Arc<Alarm>,
     pub(crate) last: Time,
 }
 
@@ -56,7 +63,14 @@ impl Ticker {
                 tracing::info!("stopping before the journal is drained; the rest is read at the next start");
                 return Ok(());
             }
-            let waiting = self.reader.wait(if stopping { Duration::ZERO } else { TICK_MAX.saturating_sub(released_at.elapsed()) });
+            let patience = TICK_MAX.saturating_sub(released_at.elapsed()).min(self.alarm.patience(self.last, now_ms()));
+            let alarm = Arc::clone(&self.alarm);
+            let waiting = self.reader.wait_unless(if stopping { Duration::ZERO } else { patience }, move || alarm.is_called());
+            let asked = self.alarm.is_asked();
+            if !stopping && !waiting && !asked && self.alarm.is_called() {
+                // Another time is due.
+                continue;
+            }
             if stopping && !waiting {
                 return Ok(());
             }
@@ -67,8 +81,9 @@ impl Ticker {
                 std::thread::sleep(PAUSE);
                 continue;
             }
-            if !stopping && released_at.elapsed() < TICK_MIN {
-                std::thread::sleep(TICK_MIN - released_at.elapsed());
+            let least = if asked { TICK_ASKED_MIN } else { TICK_MIN };
+            if !stopping && released_at.elapsed() < least {
+                std::thread::sleep(least.saturating_sub(released_at.elapsed()));
             }
             let entries = self.reader.read(TICK_BYTES_MAX)?;
             released_at = Instant::now();
@@ -79,6 +94,7 @@ impl Ticker {
     fn release(&mut self, read: Vec<JournalEntry>) {
         let time = (self.last + 1).max(now_ms());
         self.last = time;
+        self.alarm.released();
         let mut shares: Vec<Vec<Arc<Entry>>> = self.workers.iter().map(|_| Vec::new()).collect();
         let mut upper = BTreeMap::new();
         let mut damages: Vec<Damage> = Vec::new();
@@ -98,6 +114,7 @@ impl Ticker {
         metrics::counter!(crate::telemetry::TICKS).increment(1);
         self.progress.released(time);
         // A receiver that is gone has failed, and its failure is reported where its thread is joined.
+        let _ = self.notices.send(Notice::Released { tick: time, upper: upper.clone() });
         let _ = self.publisher.send(Message::Released { tick: time, upper, damages });
         for (worker, entries) in self.workers.iter().zip(shares) {
             if worker.ticks.send(TickInput { time, entries }).is_ok() {

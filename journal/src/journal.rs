@@ -118,6 +118,13 @@ impl Journal {
         Reader::new(Arc::clone(&self.0.shared), from_offset)
     }
 
+    /// Lets readers that wait look at what they are called by.
+    pub fn wake_readers(&self) {
+        // The lock orders this after a reader's look and before its sleep, or after both: no call is missed.
+        drop(self.0.shared.log());
+        self.0.shared.readable.notify_all();
+    }
+
     /// Makes the next record begin a segment, so that everything before it can be dropped from the disk as soon as it is
     /// committed.
     pub fn begin_segment(&self) {

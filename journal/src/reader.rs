@@ -104,8 +104,16 @@ impl Reader {
 
     /// Waits until something durable is there to read; false when the time has passed before.
     pub fn wait(&mut self, timeout: Duration) -> bool {
+        self.wait_unless(timeout, || false)
+    }
+
+    /// The same, but waits no longer once `called` holds, which is asked again after each [`Journal::wake_readers`]; false
+    /// where there is nothing to read.
+    ///
+    /// [`Journal::wake_readers`]: crate::Journal::wake_readers
+    pub fn wait_unless(&mut self, timeout: Duration, called: impl Fn() -> bool) -> bool {
         let log = self.shared.log();
-        let waited = self.shared.readable.wait_timeout_while(log, timeout, |log| log.end <= self.offset);
+        let waited = self.shared.readable.wait_timeout_while(log, timeout, |log| log.end <= self.offset && !called());
         let (log, _) = waited.unwrap_or_else(PoisonError::into_inner);
         log.end > self.offset
     }

@@ -49,7 +49,8 @@ pub struct Issues {
     last_number: BTreeMap<ProjectId, u64>,
     /// Deletions that were not carried out yet, by their place in the journal.
     pending: BTreeSet<i64>,
-    changed: BTreeSet<(ProjectId, i64)>,
+    /// The issues that changed since the last call of [`Self::take_changes`], each with its row then.
+    changed: BTreeMap<(ProjectId, i64), Option<IssueRow>>,
     /// Hashes that lead elsewhere than before.
     changed_hashes: BTreeSet<(ProjectId, [u8; 16])>,
 }
@@ -94,17 +95,18 @@ impl Issues {
         row.group_id = group;
         let state = match self.issues.get_mut(&(project_id, group)) {
             Some(state) => {
+                self.changed.entry((project_id, group)).or_insert_with(|| Some(state.row.clone()));
                 state.count(row);
                 state
             }
             None => {
+                self.changed.entry((project_id, group)).or_insert(None);
                 let number = self.last_number.entry(project_id).or_default();
                 *number += 1;
                 self.issues.entry((project_id, group)).or_insert(IssueState::first(row, *number))
             }
         };
         row.group_first_seen_ms = Some(state.row.first_seen_ms);
-        self.changed.insert((project_id, group));
     }
 
     /// Takes a deletion up: an issue goes at once, with all that leads to it, so that the next event starts a new one. What is
@@ -136,11 +138,10 @@ impl Issues {
     fn correct(&mut self, project_id: ProjectId, correction: &Correction) {
         let key = (project_id, correction.group_id);
         let Some(state) = self.issues.get_mut(&key) else { return };
+        self.changed.entry(key).or_insert_with(|| Some(state.row.clone()));
         state.correct(correction);
         if state.row.times_seen == 0 {
             self.remove(project_id, correction.group_id);
-        } else {
-            self.changed.insert(key);
         }
     }
 
@@ -149,8 +150,8 @@ impl Issues {
     }
 
     fn remove(&mut self, project_id: ProjectId, group_id: i64) {
-        if self.issues.remove(&(project_id, group_id)).is_some() {
-            self.changed.insert((project_id, group_id));
+        if let Some(state) = self.issues.remove(&(project_id, group_id)) {
+            self.changed.entry((project_id, group_id)).or_insert(Some(state.row));
         }
         let hashes = self.hashes.range((project_id, [0; 16])..=(project_id, [u8::MAX; 16]));
         let going: Vec<_> = hashes.filter(|(_, group)| **group == group_id).map(|(hash, _)| *hash).collect();
@@ -163,7 +164,8 @@ impl Issues {
     /// What changed since the last call, as it stands now.
     pub fn take_changes(&mut self) -> Changes {
         let mut changes = Changes::default();
-        for key @ (project_id, group_id) in std::mem::take(&mut self.changed) {
+        for (key @ (project_id, group_id), replaced) in std::mem::take(&mut self.changed) {
+            changes.replaced.extend(replaced);
             match self.issues.get(&key) {
                 Some(state) => changes.issues.push(state.clone()),
                 None => {
@@ -187,6 +189,8 @@ impl Issues {
 pub struct Changes {
     /// Issues that changed.
     pub issues: Vec<IssueState>,
+    /// Issues that changed or are gone, as they were before, where there were any.
+    pub replaced: Vec<IssueRow>,
     /// Hashes that lead to an issue.
     pub hashes: Vec<NewHash>,
     /// Issues that are gone.
@@ -328,6 +332,7 @@ impl<'scope> AssignIssues<'scope> for StreamVec<'scope, Time, Fact> {
             }
             let changes = issues.take_changes();
             made.extend(changes.issues.into_iter().map(|state| Made::Issue(Box::new(state))));
+            made.extend(changes.replaced.into_iter().map(|row| Made::ReplacedIssue(Box::new(row))));
             made.extend(changes.hashes.into_iter().map(Made::Hash));
             made.extend(changes.removed_issues.into_iter().map(Made::RemovedIssue));
             made.extend(changes.removed_hashes.into_iter().map(|(project_id, hash)| Made::RemovedHash(project_id, hash)));
@@ -369,11 +374,17 @@ mod tests {
         assert_eq!(first.group_id, second.group_id);
         assert_ne!(first.group_id, third.group_id);
         assert_eq!((first.group_first_seen_ms, second.group_first_seen_ms), (Some(50), Some(20)));
-        let Changes { issues: changed, hashes, .. } = issues.take_changes();
+        let Changes { issues: changed, replaced, hashes, .. } = issues.take_changes();
+        assert!(replaced.is_empty(), "both are new");
         let row = &changed.iter().find(|s| s.row.group_id == first.group_id).unwrap().row;
         assert_eq!((row.title.as_str(), row.times_seen, row.user_count, row.first_seen_ms, row.last_seen_ms), ("Real: title", 2, 1, 20, 50));
         assert_eq!((row.short_id.as_str(), hashes.len()), ("SHOP-1", 2));
         assert!(issues.take_changes().issues.is_empty());
+        assigned(&mut issues, error("Other", 2, 31, None), &[2]);
+        assigned(&mut issues, error("Other", 2, 32, None), &[2]);
+        let again = issues.take_changes();
+        assert_eq!(again.replaced, [changed.iter().find(|s| s.row.group_id == third.group_id).unwrap().row.clone()]);
+        assert_eq!(again.issues[0].row.times_seen, 3);
     }
 
     #[test]

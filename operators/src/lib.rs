@@ -15,6 +15,7 @@
 //! [`schema`] says which tables there are and [`rows`] what their rows are made of. [`sketch`] counts distributions, for queries
 //! and for maintained views alike.
 
+pub mod alert;
 pub mod client_report;
 pub mod decode;
 pub mod deduplicate;
@@ -27,6 +28,7 @@ pub mod issues;
 pub mod logs;
 pub mod normalise;
 pub mod output;
+pub mod relation;
 pub mod rows;
 pub mod schema;
 pub mod sketch;

@@ -13,7 +13,7 @@ use weir_protocol::deletion::Deletion;
 use crate::Time;
 use crate::fact::{Fact, Rows};
 use crate::issues::{IssueState, NewHash, RemovedIssue};
-use crate::rows::{ErrorRow, ItemRow, LogRow, OutcomeRow, PayloadRow, ProjectRow, SpanRow, TableRow};
+use crate::rows::{ErrorRow, IssueRow, ItemRow, LogRow, OutcomeRow, PayloadRow, ProjectRow, SpanRow, TableRow};
 
 /// Which worker has a project's state: the route modulo the number of workers, as timely's exchange computes it.
 pub fn route(project_id: ProjectId) -> u64 {
@@ -27,6 +27,8 @@ pub enum Made {
     Fact(Box<Fact>),
     /// An issue as it stands now.
     Issue(Box<IssueState>),
+    /// The row of an issue that changed, as it was before.
+    ReplacedIssue(Box<IssueRow>),
     /// A hash that leads to an issue from now on.
     Hash(NewHash),
     /// An issue that is gone.
@@ -46,6 +48,8 @@ pub struct Output {
     pub batches: Vec<(&'static str, RecordBatch)>,
     /// Issues as they stand after the tick.
     pub issues: Vec<IssueState>,
+    /// Issues that changed or are gone, as they were before the tick, where there were any.
+    pub replaced_issues: Vec<IssueRow>,
     /// New grouping hashes.
     pub hashes: Vec<NewHash>,
     /// Issues that are gone.
@@ -88,6 +92,7 @@ impl Gathered {
         match made {
             Made::Fact(fact) => self.add_fact(*fact),
             Made::Issue(state) => self.output.issues.push(*state),
+            Made::ReplacedIssue(row) => self.output.replaced_issues.push(*row),
             Made::Hash(hash) => self.output.hashes.push(hash),
             Made::RemovedIssue(removed) => self.output.removed_issues.push(removed),
             Made::RemovedHash(project_id, hash) => self.output.removed_hashes.push((project_id, hash)),

@@ -101,7 +101,7 @@ impl Sketch {
         for (index, count) in self.negative.iter().rev() {
             rank -= count;
             if rank < 0 {
-                return Some(-value(index));
+                return Some(-magnitude(index));
             }
         }
         rank -= self.zero;
@@ -111,7 +111,7 @@ impl Sketch {
         for (index, count) in self.positive.iter() {
             rank -= count;
             if rank < 0 {
-                return Some(value(index));
+                return Some(magnitude(index));
             }
         }
         None
@@ -173,8 +173,45 @@ fn index(magnitude: f64) -> i32 {
 }
 
 /// The value that is within the relative error of everything in a bucket.
-fn value(index: i32) -> f64 {
+fn magnitude(index: i32) -> f64 {
     ((f64::from(index) * LOG_GAMMA).exp() * (1.0 - RELATIVE_ERROR)).min(f64::MAX)
+}
+
+/// What is added to the index of a magnitude to make the number of a bucket, which is 1 at least.
+const OFFSET: i32 = 1 - *INDEXES.start();
+
+/// The number of a value's bucket, for whoever keeps the counts: greater values have greater ones, negative values have negative
+/// ones, zero has 0, and NaN has none.
+pub fn bucket(value: f64) -> Option<i32> {
+    let magnitude = value.abs().min(f64::MAX);
+    match (value.is_nan(), magnitude < LEAST_MAGNITUDE) {
+        (true, _) => None,
+        (_, true) => Some(0),
+        _ => Some((index(magnitude) + OFFSET) * if value < 0.0 { -1 } else { 1 }),
+    }
+}
+
+/// The value that stands for those of a bucket.
+pub fn value(bucket: i32) -> f64 {
+    match bucket {
+        0 => 0.0,
+        _ => magnitude(bucket.abs() - OFFSET).copysign(f64::from(bucket)),
+    }
+}
+
+/// The quantile `q` of buckets in ascending order with how many values each has, as [`Sketch::quantile`] has it.
+pub fn quantile(buckets: impl Iterator<Item = (i32, u64)> + Clone, q: f64) -> Option<f64> {
+    let count: u64 = buckets.clone().map(|(_, count)| count).sum();
+    let last = count.checked_sub(1)?;
+    let rank = ((q.clamp(0.0, 1.0) * last as f64).floor() as u64).min(last);
+    let mut before = 0;
+    for (bucket, count) in buckets {
+        before += count;
+        if before > rank {
+            return Some(value(bucket));
+        }
+    }
+    None
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], NoSketch> {
@@ -257,6 +294,17 @@ mod tests {
     }
 
     proptest! {
+        /// Who keeps the counts of buckets and who keeps a sketch answer the same.
+        #[test]
+        fn buckets_that_are_kept_apart_answer_as_a_sketch(values in values(), q in 0.0f64..=1.0) {
+            let (mut sketch, mut buckets) = (Sketch::default(), std::collections::BTreeMap::new());
+            for value in values.into_iter().chain([f64::INFINITY]) {
+                sketch.add(value);
+                *buckets.entry(bucket(value).unwrap()).or_insert(0) += 1;
+            }
+            prop_assert_eq!(quantile(buckets.iter().map(|(bucket, count)| (*bucket, *count)), q), sketch.quantile(q));
+        }
+
         /// The slow twin: sort, and take the value of the rank.
         #[test]
         fn quantiles_are_within_the_error(mut values in values(), q in 0.0f64..=1.0) {

@@ -12,6 +12,8 @@
 //! | [`json`] | a JSON value that borrows from the bytes it was read from |
 //! | [`category`], [`outcome`] | what an item counts as, and how it ended |
 //! | [`record`] | one entry of the journal |
+//! | [`subscription`] | subscriptions, alerts, transitions |
+//! | [`notify`] | whom an alert tells |
 //! | [`deletion`] | what is to be deleted, and what that did |
 //! | [`limits`] | every bound, with its unit in its name |
 
@@ -23,8 +25,10 @@ pub mod envelope;
 pub mod ids;
 pub mod json;
 pub mod limits;
+pub mod notify;
 pub mod outcome;
 pub mod record;
+pub mod subscription;
 
 pub use category::Category;
 pub use ids::{EventId, KeyId, OrgId, ProjectId, PublicKey};

@@ -61,5 +61,34 @@ pub const DEDUPLICATION_IDS_MAX: usize = 4_000_000;
 /// Frames of one stack trace that are kept: half from each end.
 pub const FRAME_COUNT_MAX: usize = 250;
 
+/// Shapes of subscriptions that run at a time: each costs every tick a little.
+pub const SUBSCRIPTION_SHAPES_MAX: usize = 200;
+/// Distinct rows of one subscription's answer; one with more fails.
+pub const SUBSCRIPTION_ROWS_MAX: usize = 100_000;
+/// Requests for subscriptions that wait at a time; whoever comes later waits before its request is taken.
+pub const SUBSCRIPTION_REQUESTS_MAX: usize = 4096;
+/// Changes of rows that wait for one reader of live rows; a slower one begins again with all rows.
+pub const WATCH_ROWS_WAITING_MAX: usize = 10_000;
+
 /// Distinct users of an issue that are counted exactly; past it the count is an estimate.
 pub const ISSUE_USERS_EXACT_MAX: usize = 512;
+
+/// Standing subscriptions of one organisation.
+pub const SUBSCRIPTION_COUNT_MAX: usize = 200_000;
+/// The name of a subscription.
+pub const SUBSCRIPTION_NAME_BYTES_MAX: usize = 128;
+/// Targets of one subscription's `notify`.
+pub const NOTIFY_TARGET_COUNT_MAX: usize = 20;
+/// One target of `notify`.
+pub const NOTIFY_TARGET_BYTES_MAX: usize = 2048;
+
+/// Notifications that wait to be delivered; past it new ones are entered in the delivery log as failed.
+pub const OUTBOX_COUNT_MAX: usize = 100_000;
+/// How long the history of alerts is kept.
+pub const ALERT_HISTORY_MS: u64 = 90 * 86_400_000;
+/// Entries of the history of alerts; past it the oldest go.
+pub const ALERT_HISTORY_COUNT_MAX: usize = 2_000_000;
+/// How long the delivery log is kept.
+pub const DELIVERY_LOG_MS: u64 = 30 * 86_400_000;
+/// Entries of the delivery log; past it the oldest go.
+pub const DELIVERY_LOG_COUNT_MAX: usize = 1_000_000;

@@ -6,7 +6,8 @@ use arrow_flight::sql::{CommandStatementQuery, ProstMessageExt};
 use arrow_flight::{FlightDescriptor, Ticket};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
-use futures::TryStreamExt;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use prost::Message;
 use std::sync::Arc;
 use tonic::transport::Endpoint;
@@ -42,6 +43,9 @@ impl From<FlightError> for ClientError {
     }
 }
 
+/// The rows of a statement as they come.
+pub type Rows = BoxStream<'static, Result<RecordBatch, ClientError>>;
+
 /// A connection to a server.
 pub struct Client {
     flight: FlightClient,
@@ -66,15 +70,24 @@ impl Client {
     /// # Errors
     /// Where the server refuses, or its answer cannot be read.
     pub async fn query(&mut self, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>), ClientError> {
+        let (schema, batches) = self.stream(sql).await?;
+        Ok((schema, batches.try_collect().await?))
+    }
+
+    /// Asks a statement whose rows are read as they come, perhaps without an end.
+    ///
+    /// # Errors
+    /// As [`Self::query`].
+    pub async fn stream(&mut self, sql: &str) -> Result<(SchemaRef, Rows), ClientError> {
         let command = CommandStatementQuery { query: sql.to_owned(), transaction_id: None };
         let info = self.flight.get_flight_info(FlightDescriptor::new_cmd(command.as_any().encode_to_vec())).await?;
-        let mut batches = Vec::new();
+        let mut parts = Vec::new();
         for endpoint in &info.endpoint {
             let ticket = endpoint.ticket.clone().unwrap_or_else(|| Ticket::new(Vec::new()));
-            batches.extend(self.flight.do_get(ticket).await?.try_collect::<Vec<_>>().await?);
+            parts.push(self.flight.do_get(ticket).await?.map_err(ClientError::from));
         }
         let schema = info.try_decode_schema().map_err(|e| ClientError::Answer(e.to_string()))?;
-        Ok((Arc::new(schema), batches))
+        Ok((Arc::new(schema), futures::stream::iter(parts).flatten().boxed()))
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::execution::SessionState;
@@ -12,6 +13,8 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::logical_expr::LogicalPlan;
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use tokio::runtime::{Builder, Runtime};
 use weir_dataflow::snapshot::Snapshots;
 
@@ -23,6 +26,7 @@ use crate::session::Sessions;
 use crate::statement::{self, Command, Statement};
 pub use crate::stream::QueryStream;
 use crate::stream::Task;
+use crate::subscription::{self, CompiledQuery, Control, Planner, Refusal, SubscriptionControl};
 use crate::tables::{CATALOG, SCHEMA};
 use crate::{telemetry, views, wire};
 
@@ -87,6 +91,8 @@ struct Inner {
     sessions: Sessions,
     running: RunningQueries,
     threads: Threads,
+    subscriptions: Control,
+    planner: Planner,
 }
 
 /// The threads of queries. Given up in the background: an engine may be dropped where waiting is not allowed.
@@ -117,6 +123,7 @@ pub struct Planned {
 enum What {
     Rows { state: Box<SessionState>, plan: LogicalPlan },
     Command(Command),
+    Subscription { command: subscription::Command, schema: SchemaRef },
 }
 
 impl Engine {
@@ -142,14 +149,53 @@ impl Engine {
             wait_max: options.wait_max,
         });
         let memory = SharedMemory::new(options.memory_bytes_max);
-        let (sessions, threads) = (Sessions::new(&options, &runtime), Threads(Some(threads)));
-        Ok(Self(Arc::new(Inner { snapshots, options, runtime, memory, sessions, running, threads })))
+        let subscriptions = Control::default();
+        let (sessions, threads) = (Sessions::new(&options, &runtime, subscriptions.clone()), Threads(Some(threads)));
+        let planner = Planner::new(sessions.template().clone()).map_err(std::io::Error::other)?;
+        Ok(Self(Arc::new(Inner { snapshots, options, runtime, memory, sessions, running, threads, subscriptions, planner })))
+    }
+
+    /// Gives the engine what keeps subscriptions; once, before statements are answered. Without it they are refused.
+    pub fn set_subscriptions(&self, control: Arc<dyn SubscriptionControl>) {
+        self.0.subscriptions.set(control);
+    }
+
+    /// Compiles the query of a subscription for whoever may read `scope`.
+    ///
+    /// # Errors
+    /// Where it cannot be kept up to date.
+    pub fn compile(&self, scope: &Scope, query: &str, options: &weir_protocol::subscription::SubscriptionOptions) -> Result<CompiledQuery, Refusal> {
+        subscription::compile(&self.0.planner, scope, query, options)
+    }
+
+    /// A stream of rows that are there.
+    pub(crate) fn stream_of(&self, schema: SchemaRef, batch: RecordBatch) -> QueryStream {
+        self.streamed(schema, futures::stream::iter([Ok(batch)]).boxed())
+    }
+
+    /// A stream of rows that come.
+    pub(crate) fn streamed(&self, schema: SchemaRef, batches: BoxStream<'static, Result<RecordBatch, QueryError>>) -> QueryStream {
+        QueryStream::of(schema, batches, self.0.threads.handle())
+    }
+
+    /// What keeps subscriptions.
+    pub(crate) fn subscriptions(&self) -> &Control {
+        &self.0.subscriptions
+    }
+
+    /// What plans their queries.
+    pub(crate) fn planner(&self) -> &Planner {
+        &self.0.planner
     }
 
     /// Plans a statement over the newest snapshot.
     pub async fn plan(&self, scope: &Scope, sql: &str) -> Result<Planned, QueryError> {
         let what = match statement::parse(sql)? {
             Statement::Command(command) => What::Command(command),
+            Statement::Subscription(command) => {
+                let schema = wire::schema(command.schema(scope, &self.0.subscriptions)?.as_ref());
+                What::Subscription { command, schema }
+            }
             Statement::Show(show) => {
                 let state = Box::new(self.session(scope).await?);
                 let plan = show.plan(&state, &self.0.running.of(scope))?;
@@ -165,7 +211,7 @@ impl Engine {
         Ok(Planned { sql: sql.to_owned(), scope: scope.clone(), what })
     }
 
-    async fn session(&self, scope: &Scope) -> Result<SessionState, QueryError> {
+    pub(crate) async fn session(&self, scope: &Scope) -> Result<SessionState, QueryError> {
         Ok(self.0.sessions.bound(scope, self.0.snapshots.latest()).await?)
     }
 
@@ -186,6 +232,7 @@ impl Engine {
                 self.execute(&planned.scope, &command)?;
                 return Ok(QueryStream::empty(schema));
             }
+            What::Subscription { command, .. } => return self.run_subscription(&planned.scope, command, schema).await,
         };
         let place = inner.running.begin(&planned.scope, id, &planned.sql, Arc::clone(&memory)).await;
         let place = place.inspect_err(|error| metrics::counter!(telemetry::QUERIES, "result" => error.kind()).increment(1))?;
@@ -194,8 +241,21 @@ impl Engine {
         Ok(QueryStream::start(task, inner.threads.handle()))
     }
 
+    /// Runs a statement that has an effect; returns how many things it changed.
+    pub(crate) async fn update(&self, planned: Planned) -> Result<u64, QueryError> {
+        match planned.what {
+            What::Command(command) => self.execute(&planned.scope, &command),
+            What::Subscription { command, schema } if !command.returns_rows() => {
+                self.run_subscription(&planned.scope, command, schema).await?;
+                // Subscriptions are no rows: a change of them changes none.
+                Ok(0)
+            }
+            _ => Err(QueryError::Invalid("this statement returns rows: ask it as a query".to_owned())),
+        }
+    }
+
     /// Does what a command says; returns how many things it changed.
-    pub(crate) fn execute(&self, scope: &Scope, command: &Command) -> Result<u64, QueryError> {
+    fn execute(&self, scope: &Scope, command: &Command) -> Result<u64, QueryError> {
         match command {
             Command::KillQuery(number) if self.0.running.kill(scope, *number) => Ok(1),
             Command::KillQuery(number) => Err(QueryError::Invalid(format!("no query {number} runs that this token may stop: SHOW QUERIES lists them"))),
@@ -257,14 +317,7 @@ impl Planned {
         match &self.what {
             What::Rows { plan, .. } => wire::schema(plan.schema().as_arrow()),
             What::Command(_) => Arc::new(Schema::empty()),
-        }
-    }
-
-    /// The command, where the statement is one.
-    pub(crate) fn command(&self) -> Option<&Command> {
-        match &self.what {
-            What::Rows { .. } => None,
-            What::Command(command) => Some(command),
+            What::Subscription { schema, .. } => Arc::clone(schema),
         }
     }
 

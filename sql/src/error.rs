@@ -84,7 +84,7 @@ impl QueryError {
 }
 
 /// Error texts go into one line; the chains of kinds before the cause say nothing to who asked.
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let mut text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     for noise in ["External error: ", "Arrow error: ", "Error during planning: ", "This feature is not implemented: ", "Schema error: ", "Execution error: "] {
         text = text.replace(noise, "");

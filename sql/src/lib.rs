@@ -15,6 +15,7 @@
 //! | [`engine`] | planning and running within bounds |
 //! | `running`, `memory`, `stream` | queries that run, their memory, their rows |
 //! | `wire` | types that every client reads |
+//! | [`subscription`] | queries that are kept up to date |
 //! | `flight`, [`client`], [`output`] | asking from outside |
 
 pub mod client;
@@ -33,6 +34,7 @@ mod session;
 mod statement;
 mod stored;
 mod stream;
+pub mod subscription;
 mod tables;
 pub mod telemetry;
 #[cfg(test)]

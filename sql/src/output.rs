@@ -62,22 +62,40 @@ fn json(out: &mut dyn Write, batches: &[RecordBatch]) -> Result<(), OutputError>
     write!(out, "[")?;
     let mut first = true;
     for batch in batches {
-        let schema = batch.schema();
         for row in 0..batch.num_rows() {
             if !std::mem::take(&mut first) {
                 writeln!(out, ",")?;
             }
-            // Members stand in the order of the columns, which a map of values would not keep.
-            for (index, (field, column)) in schema.fields().iter().zip(batch.columns()).enumerate() {
-                write!(out, "{}", if index == 0 { "{" } else { "," })?;
-                serde_json::to_writer(&mut *out, field.name())?;
-                write!(out, ":")?;
-                serde_json::to_writer(&mut *out, &value(column, row)?)?;
-            }
-            write!(out, "{}", if schema.fields().is_empty() { "{}" } else { "}" })?;
+            object(out, batch, row)?;
         }
     }
     writeln!(out, "]")?;
+    Ok(())
+}
+
+/// Writes rows as JSON objects, one a line.
+///
+/// # Errors
+/// Where the output refuses.
+pub fn write_lines(out: &mut dyn Write, batch: &RecordBatch) -> Result<(), OutputError> {
+    for row in 0..batch.num_rows() {
+        object(out, batch, row)?;
+        writeln!(out)?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// A row as an object. Members stand in the order of the columns, which a map of values would not keep.
+fn object(out: &mut dyn Write, batch: &RecordBatch, row: usize) -> Result<(), OutputError> {
+    let schema = batch.schema();
+    for (index, (field, column)) in schema.fields().iter().zip(batch.columns()).enumerate() {
+        write!(out, "{}", if index == 0 { "{" } else { "," })?;
+        serde_json::to_writer(&mut *out, field.name())?;
+        write!(out, ":")?;
+        serde_json::to_writer(&mut *out, &value(column, row)?)?;
+    }
+    write!(out, "{}", if schema.fields().is_empty() { "{}" } else { "}" })?;
     Ok(())
 }
 

@@ -17,6 +17,7 @@ use crate::engine::EngineOptions;
 use crate::functions::{self, WriteOut};
 use crate::hex_id::CompareBytes;
 use crate::scope::Scope;
+use crate::subscription::{AlertsTable, Control, SubscriptionFunction};
 use crate::tables::{CATALOG, Catalog, PlannedTable, SCHEMA, Tables, scoped};
 use crate::views;
 
@@ -40,18 +41,24 @@ const SESSIONS_MAX: usize = 1000;
 #[derive(Debug)]
 pub(crate) struct Sessions {
     template: SessionState,
+    subscriptions: Control,
     kept: Mutex<BTreeMap<ScopeKey, SessionState>>,
 }
 
 impl Sessions {
-    pub(crate) fn new(options: &EngineOptions, runtime: &RuntimeEnv) -> Self {
+    pub(crate) fn new(options: &EngineOptions, runtime: &RuntimeEnv, subscriptions: Control) -> Self {
         let mut template = SessionStateBuilder::new().with_config(session_config(options)).with_runtime_env(Arc::new(runtime.clone())).with_default_features();
         template.aggregate_functions().get_or_insert_default().extend(functions::aggregates());
         template.scalar_functions().get_or_insert_default().extend(functions::scalars());
         let mut analyzer = Analyzer::new().rules;
         analyzer.insert(0, Arc::new(WriteOut));
         let template = template.with_analyzer_rules(analyzer).with_optimizer_rule(Arc::new(CompareBytes)).build();
-        Self { template, kept: Mutex::default() }
+        Self { template, subscriptions, kept: Mutex::default() }
+    }
+
+    /// The functions and the settings, without tables.
+    pub(crate) fn template(&self) -> &SessionState {
+        &self.template
     }
 
     /// A session over a snapshot with the caller's tables. `now()` is the snapshot's tick.
@@ -64,6 +71,7 @@ impl Sessions {
         Ok(state)
     }
 
+    /// The session of a scope, kept for the next caller.
     async fn of(&self, scope: &Scope) -> Result<SessionState> {
         let key = (scope.org_id, scope.projects.clone());
         let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -82,8 +90,10 @@ impl Sessions {
     async fn made(&self, scope: &Scope, deletions: &[Arc<Reach>]) -> Result<SessionState> {
         // A list of catalogs of its own: a clone of the template would share the template's with every other caller.
         let catalogs = Arc::new(MemoryCatalogProviderList::new());
-        let state = SessionStateBuilder::new_from_existing(self.template.clone()).with_catalog_list(catalogs).build();
+        let mut state = SessionStateBuilder::new_from_existing(self.template.clone()).with_catalog_list(catalogs).build();
+        state.register_udtf(SubscriptionFunction::NAME, Arc::new(SubscriptionFunction::new(scope.clone(), self.subscriptions.clone())));
         let mut tables = scoped(scope, deletions)?;
+        tables.insert(AlertsTable::NAME.to_owned(), Arc::new(AlertsTable::new(scope.clone(), self.subscriptions.clone())));
         register(&state, &tables);
         for (name, sql) in views::VIEWS {
             let plan = state.create_logical_plan(sql).await?;

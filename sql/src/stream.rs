@@ -71,6 +71,34 @@ impl QueryStream {
         Self { schema, messages, ended: true }
     }
 
+    /// A stream of rows that are there, or that come one by one without an end.
+    pub(crate) fn of(
+        schema: SchemaRef,
+        mut batches: futures::stream::BoxStream<'static, Result<RecordBatch, QueryError>>,
+        threads: &tokio::runtime::Handle,
+    ) -> Self {
+        let (sender, messages) = mpsc::channel(BATCHES_WAITING);
+        let wired = Arc::clone(&schema);
+        threads.spawn(async move {
+            loop {
+                let next = tokio::select! {
+                    () = sender.closed() => return,
+                    next = batches.next() => next,
+                };
+                let message = match next {
+                    Some(Ok(batch)) => wire::batch(&batch, &wired).map_or_else(|e| Message::Failed(QueryError::Internal(e.to_string())), Message::Rows),
+                    Some(Err(error)) => Message::Failed(error),
+                    None => Message::Ended,
+                };
+                let ends = !matches!(message, Message::Rows(_));
+                if sender.send(message).await.is_err() || ends {
+                    return;
+                }
+            }
+        });
+        Self { schema, messages, ended: false }
+    }
+
     /// The schema of the rows.
     pub fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)

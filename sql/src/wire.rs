@@ -37,6 +37,12 @@ pub(crate) fn batch(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBat
     RecordBatch::try_new_with_options(Arc::clone(schema), columns.collect::<Result<_, _>>()?, &options)
 }
 
+/// A batch of columns in the wire's schema.
+pub(crate) fn batch_of(columns: Vec<ArrayRef>, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+    let columns = columns.iter().zip(schema.fields()).map(|(column, field)| as_type(column, field.data_type()));
+    RecordBatch::try_new(Arc::clone(schema), columns.collect::<Result<_, _>>()?)
+}
+
 fn as_type(column: &ArrayRef, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
     if column.data_type() == data_type { Ok(Arc::clone(column)) } else { cast(column, data_type) }
 }

@@ -1,9 +1,11 @@
 //! `weir check`: requirements, configuration and reachability, in words.
 
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 
 use anyhow::bail;
 use weir_catalog::Catalog;
+use weir_outbound::Reach;
 
 use crate::cli::Common;
 use crate::config::Config;
@@ -24,6 +26,9 @@ pub async fn run(common: &Common) -> anyhow::Result<()> {
     };
     say("data directory", writable(&data));
     say("catalog", catalog(&data).await);
+    say("key of secrets", key(&data));
+    say("outbound", outbound(&config));
+    say("mail", mail(&config).await);
     let served = if data.exists() { data.lock().err() } else { None };
     match &served {
         // The ports are in use by the very process that serves this directory.
@@ -54,6 +59,39 @@ async fn catalog(data: &DataDir) -> Result<String, String> {
     let projects = catalog.projects().await.map_err(|e| e.to_string())?.len();
     catalog.close().await;
     Ok(format!("{projects} projects"))
+}
+
+fn key(data: &DataDir) -> Result<String, String> {
+    let path = data.secret_key();
+    match std::fs::metadata(&path) {
+        Ok(file) if file.permissions().mode() & 0o077 != 0 => {
+            Err(format!("{} can be read by others: chmod 600 it; whoever has read it can open the secrets of subscriptions", path.display()))
+        }
+        Ok(_) => Ok(format!("{}; back it up with the catalog, and apart from it", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !data.exists() => Ok("none yet; the first start makes it".to_owned()),
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    }
+}
+
+/// Where clouds tell each machine its credentials: the address that a request forged on the server is most often meant for.
+const METADATA_SERVICE: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254));
+
+fn outbound(config: &Config) -> Result<String, String> {
+    let allowed = String::from(config.outbound.allow.clone());
+    if Reach::allowing(config.outbound.allow.0.clone()).permits(METADATA_SERVICE) {
+        return Err(format!(
+            "outbound.allow is {allowed}: whoever may write a subscription can reach {METADATA_SERVICE}; name only the networks that are meant"
+        ));
+    }
+    Ok(if allowed.is_empty() { "public addresses only".to_owned() } else { format!("public addresses and {allowed}") })
+}
+
+async fn mail(config: &Config) -> Result<String, String> {
+    let Some(server) = config.mail.server().map_err(|e| e.to_string())? else {
+        return Ok("none: subscriptions cannot notify by mail until mail.url and mail.from are set".to_owned());
+    };
+    server.check().await.map_err(|e| format!("{}: {e}", config.mail.url))?;
+    Ok(format!("{} answers; mails come from {}", config.mail.url, config.mail.from))
 }
 
 fn port_is_free(config: &Config, setting: &str) -> Result<String, String> {

@@ -7,6 +7,7 @@ pub mod load;
 pub mod project;
 pub mod query;
 pub mod serve;
+pub mod subscribe;
 pub mod token;
 
 use anyhow::{Context, bail};

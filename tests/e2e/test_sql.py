@@ -27,6 +27,7 @@ TABLES = {
     "releases",
     "projects",
     "payloads",
+    "alerts",
 }
 VIEWS = {"transactions", "events", "error_tags", "error_frames"}
 STAGING, PRODUCTION, OTHERS = 3, 4, 3

@@ -80,10 +80,7 @@ impl<A: Authenticator> FlightSql<A> {
     /// Runs a statement that has an effect and returns how many things it changed.
     async fn update(&self, scope: &Scope, sql: &str) -> Result<i64, Status> {
         let planned = self.engine.plan(scope, sql).await?;
-        match planned.command() {
-            Some(command) => Ok(self.engine.execute(scope, command)? as i64),
-            None => Err(Status::invalid_argument("this statement returns rows: ask it as a query")),
-        }
+        Ok(self.engine.update(planned).await? as i64)
     }
 
     /// A metadata command is its own ticket.

@@ -39,7 +39,7 @@ pub(super) fn sql_info(query_time_max: std::time::Duration) -> Result<SqlInfoDat
     info.append(SqlInfo::FlightSqlServerName, "Weir");
     info.append(SqlInfo::FlightSqlServerVersion, env!("CARGO_PKG_VERSION"));
     info.append(SqlInfo::FlightSqlServerArrowVersion, "1.3");
-    info.append(SqlInfo::FlightSqlServerReadOnly, true);
+    info.append(SqlInfo::FlightSqlServerReadOnly, false);
     info.append(SqlInfo::FlightSqlServerSql, true);
     info.append(SqlInfo::FlightSqlServerSubstrait, false);
     info.append(SqlInfo::FlightSqlServerTransaction, value::NO_TRANSACTIONS);

@@ -8,6 +8,8 @@ use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
 use datafusion::sql::sqlparser::ast::{Expr, KillType, Statement as Sql, Value, visit_expressions_mut};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 
+use crate::subscription::{self, Refusal};
+
 /// A statement longer than this is refused before it is parsed.
 pub(crate) const SQL_BYTES_MAX: usize = 256 << 10;
 
@@ -21,8 +23,11 @@ pub enum StatementError {
     #[error("send one statement at a time; there are {0} in this text")]
     Count(usize),
     /// Something that is not answered.
-    #[error("weir answers queries only (SELECT, WITH, VALUES, EXPLAIN, SHOW, DESCRIBE) and KILL QUERY; {0} is refused")]
+    #[error("weir answers queries (SELECT, WITH, VALUES, EXPLAIN, SHOW, DESCRIBE), statements about subscriptions and KILL QUERY; {0} is refused")]
     NotAQuery(String),
+    /// A statement about subscriptions that is wrong.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// Too long.
     #[error("the statement has {0} bytes, and {SQL_BYTES_MAX} is the bound")]
     TooLong(usize),
@@ -35,6 +40,8 @@ pub(crate) enum Statement {
     Query(Box<Parsed>),
     /// A question about Weir itself.
     Show(show::Show),
+    /// A statement about subscriptions. It acts once, when it is run.
+    Subscription(subscription::Command),
     /// What has an effect. It acts once, when it is run, never when it is planned or prepared, and returns no rows.
     Command(Command),
 }
@@ -50,6 +57,9 @@ pub(crate) enum Command {
 pub(crate) fn parse(sql: &str) -> Result<Statement, StatementError> {
     if sql.len() > SQL_BYTES_MAX {
         return Err(StatementError::TooLong(sql.len()));
+    }
+    if let Some(command) = subscription::parse(sql)? {
+        return Ok(Statement::Subscription(command));
     }
     let syntax = |e: datafusion::error::DataFusionError| StatementError::Syntax(e.strip_backtrace());
     let dialect = GenericDialect {};

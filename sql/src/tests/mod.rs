@@ -1,6 +1,6 @@
 //! The engine over snapshots made up for the purpose.
 
-mod filled;
+pub(crate) mod filled;
 mod limits;
 mod scope;
 

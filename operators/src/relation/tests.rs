@@ -1,0 +1,6 @@
+//! Templates over scripted ticks.
+
+mod expressions;
+mod operators;
+mod random;
+mod twin;

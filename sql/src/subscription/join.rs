@@ -1,0 +1,197 @@
+//! Joins, and the subqueries that have become joins.
+
+use datafusion::common::{NullEquality, ScalarValue};
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{Expr, ExprSchemable, Join, JoinType, cast, lit, when};
+use weir_operators::relation::plan::{JoinKind, Node};
+
+use super::lower::{Kept, Lowered, Lowering, joined, united};
+use super::pending::{Built, Pending, column, df_schema, equality};
+
+/// The two sides of a join with their keys.
+struct Sides {
+    left: Pending,
+    right: Pending,
+    left_keys: Vec<Expr>,
+    right_keys: Vec<Expr>,
+}
+
+impl Lowering<'_> {
+    pub(crate) fn join(&self, node: &Join) -> Lowered<Pending> {
+        let sides = self.sides(node)?;
+        let swapped = matches!(node.join_type, JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark);
+        let sides = if swapped { Sides { left: sides.right, right: sides.left, left_keys: sides.right_keys, right_keys: sides.left_keys } } else { sides };
+        let has_residual = node.filter.as_ref().is_some_and(|filter| *filter != lit(true));
+        if has_residual && node.join_type != JoinType::Inner {
+            let what = match node.join_type {
+                JoinType::Left | JoinType::Right | JoinType::Full => "an outer join",
+                _ => "an EXISTS or IN",
+            };
+            return self.refuse(
+                "on",
+                format!(
+                    "{what} compares both sides other than with =; it is maintained where rows are matched with = alone. Compare in a WHERE of an inner join"
+                ),
+            );
+        }
+        match node.join_type {
+            JoinType::Inner => self.pairs(node, sides, JoinKind::Inner, false),
+            JoinType::Left | JoinType::Right => self.pairs(node, sides, JoinKind::Left, swapped),
+            JoinType::LeftSemi | JoinType::RightSemi => self.matched(sides, JoinKind::Semi),
+            JoinType::LeftAnti | JoinType::RightAnti if node.null_aware => self.not_in(sides),
+            JoinType::LeftAnti | JoinType::RightAnti => self.matched(sides, JoinKind::Anti),
+            JoinType::LeftMark | JoinType::RightMark => self.marked(sides),
+            JoinType::Full => self.refuse("full", "FULL JOIN is not maintained; write a LEFT JOIN and UNION ALL the rows that are on the right side alone"),
+        }
+    }
+
+    fn sides(&self, node: &Join) -> Lowered<Sides> {
+        let left = self.ready(self.lower(&node.left, false)?)?;
+        let right = self.ready(self.lower(&node.right, false)?)?;
+        let (mut left_keys, mut right_keys) = (Vec::new(), Vec::new());
+        for (l, r) in &node.on {
+            let l = self.rebase(l, node.left.schema(), &left.columns)?;
+            let r = self.rebase(r, node.right.schema(), &right.columns)?;
+            let (left_type, right_type) = (left.type_of(&l).map_err(|e| self.internal(e))?, right.type_of(&r).map_err(|e| self.internal(e))?);
+            let r = if left_type == right_type { r } else { cast(r, left_type.clone()) };
+            if node.null_equality == NullEquality::NullEqualsNull {
+                // Nulls that are equal: a key of whether it is null, and of a value that stands for null.
+                let default = ScalarValue::new_default(&left_type).map_err(|e| self.internal(e))?;
+                for (expr, keys) in [(l, &mut left_keys), (r, &mut right_keys)] {
+                    let value = when(expr.clone().is_null(), lit(default.clone())).otherwise(expr.clone()).map_err(|e| self.internal(e))?;
+                    keys.extend([expr.is_null(), value]);
+                }
+            } else {
+                left_keys.push(l);
+                right_keys.push(r);
+            }
+        }
+        Ok(Sides { left, right, left_keys, right_keys })
+    }
+
+    /// Inner and outer joins.
+    fn pairs(&self, node: &Join, mut sides: Sides, kind: JoinKind, swapped: bool) -> Lowered<Pending> {
+        sides.prepare(kind == JoinKind::Inner).map_err(|e| self.internal(e))?;
+        let keys = sides.left_keys.len();
+        let left = self.keyed(sides.left, sides.left_keys)?;
+        let right = self.keyed(sides.right, sides.right_keys)?;
+        let width = left.built.width();
+        let built = joined(left.built.clone(), right.built.clone(), keys, kind);
+        let from_right = |index: usize| column(width + index);
+        let right_shown: Vec<Expr> = right.shown.iter().map(|index| from_right(*index)).collect();
+        let mut pending = left.over(built);
+        pending.columns =
+            if swapped { right_shown.into_iter().chain(pending.columns).collect() } else { pending.columns.into_iter().chain(right_shown).collect() };
+        pending.params.extend(right.params.iter().map(|(index, value)| (from_right(*index), value.clone())));
+        // Rows of two groupings belong to both groups; a row of a table beside them is its own.
+        pending.key = match (pending.key, right.key) {
+            (Some(left), Some(right)) => Some(left.into_iter().chain(right.into_iter().map(|(name, index)| (name, from_right(index)))).collect()),
+            _ => None,
+        };
+        for condition in node.filter.iter().flat_map(split_conjunction) {
+            let condition = self.rebase(condition, &node.left.schema().join(node.right.schema()).map_err(|e| self.internal(e))?, &pending.columns)?;
+            self.add_condition(&mut pending, condition)?;
+        }
+        Ok(pending)
+    }
+
+    fn keyed(&self, side: Pending, keys: Vec<Expr>) -> Lowered<Kept> {
+        // Two keys may be the same expression: the columns in front are taken as they are.
+        let count = keys.len();
+        let kept = self.keep(side, keys, Vec::new(), &[])?;
+        debug_assert!(kept.built.width() >= count);
+        Ok(kept)
+    }
+
+    /// Left rows with, or without, a partner.
+    fn matched(&self, mut sides: Sides, kind: JoinKind) -> Lowered<Pending> {
+        sides.prepare(false).map_err(|e| self.internal(e))?;
+        let keys = sides.left_keys.len();
+        let left = self.keyed(sides.left, sides.left_keys)?;
+        let right = sides.right.build(sides.right_keys).map_err(|e| self.internal(e))?;
+        let built = joined(left.built.clone(), right, keys, kind);
+        Ok(left.over(built))
+    }
+
+    /// Left rows, with a column that says whether they have a partner.
+    fn marked(&self, mut sides: Sides) -> Lowered<Pending> {
+        sides.prepare(false).map_err(|e| self.internal(e))?;
+        let keys = sides.left_keys.len();
+        let left = self.keyed(sides.left, sides.left_keys)?;
+        let right = sides.right.build(sides.right_keys).map_err(|e| self.internal(e))?;
+        let width = left.built.width();
+        let half = |kind, mark: bool| {
+            let columns = (0..width).map(column).chain([lit(mark)]).collect();
+            Pending::node(joined(left.built.clone(), right.clone(), keys, kind)).build(columns).map_err(|e| self.internal(e))
+        };
+        let built = united(vec![half(JoinKind::Semi, true)?, half(JoinKind::Anti, false)?]);
+        let mut pending = left.over(built);
+        pending.columns.push(column(width));
+        Ok(pending)
+    }
+
+    /// `NOT IN`: as NOT EXISTS, but nothing is left where the right side has a null, and a null on the left is left only where
+    /// the right side is empty.
+    fn not_in(&self, mut sides: Sides) -> Lowered<Pending> {
+        sides.prepare(false).map_err(|e| self.internal(e))?;
+        let [left_key] = &sides.left_keys[..] else { return self.refuse("in", "NOT IN over more than one column is not maintained; write NOT EXISTS") };
+        let nullable = |side: &Pending, key: &Expr| -> Lowered<bool> {
+            let schema = df_schema(&side.base.schema()).map_err(|e| self.internal(e))?;
+            key.nullable(&schema).map_err(|e| self.internal(e))
+        };
+        let left_is_nullable = nullable(&sides.left, left_key)?;
+        let left = self.keyed(sides.left, sides.left_keys)?;
+        let all_right = sides.right.build(sides.right_keys).map_err(|e| self.internal(e))?;
+        let width = left.built.width();
+        let all = || (0..width).map(column).collect::<Vec<_>>();
+        let only = |built: Built, condition: Expr, columns: Vec<Expr>| {
+            let mut pending = Pending::node(built);
+            pending.filter.push(condition);
+            pending.build(columns).map_err(|e| self.internal(e))
+        };
+        let unit = |built: Built, columns: Vec<Expr>| Pending::node(built).build(columns).map_err(|e| self.internal(e));
+        let key = || column(0);
+        let unmatched = only(joined(left.built.clone(), all_right.clone(), 1, JoinKind::Anti), key().is_not_null(), all())?;
+        let null_right = once(only(all_right.clone(), key().is_null(), vec![lit(1i64)])?);
+        let mut parts = vec![joined_on_unit(unit(unmatched, [lit(1i64)].into_iter().chain(all()).collect())?, null_right)];
+        if left_is_nullable {
+            let null_left = only(left.built.clone(), key().is_null(), [lit(1i64)].into_iter().chain(all()).collect())?;
+            parts.push(joined_on_unit(null_left, once(unit(all_right, vec![lit(1i64)])?)));
+        }
+        let built = united(parts);
+        let mut pending = left.over(built);
+        // The unit stands before the columns.
+        let shift = |expr: &Expr| super::pending::position(expr).map_or_else(|| expr.clone(), |index| column(index + 1));
+        pending.columns = pending.columns.iter().map(shift).collect();
+        pending.params = pending.params.iter().map(|(expr, value)| (shift(expr), value.clone())).collect();
+        pending.key = pending.key.map(|key| key.into_iter().map(|(name, expr)| (name, shift(&expr))).collect());
+        Ok(pending)
+    }
+}
+
+fn joined_on_unit(left: Built, right: Built) -> Built {
+    joined(left, right, 1, JoinKind::Anti)
+}
+
+/// Each row once.
+fn once(built: Built) -> Built {
+    let schema = std::sync::Arc::clone(&built.relation.schema);
+    Built::new(Node::Distinct(Box::new(built.relation)), schema, "distinct", &[&built.text])
+}
+
+impl Sides {
+    /// Decides which conditions `expression = literal` are carried: those of the left, and those of the right where both sides are
+    /// equals. A condition that says of a key what the other side says already is dropped.
+    fn prepare(&mut self, carry_right: bool) -> Result<(), datafusion::error::DataFusionError> {
+        self.left.extract_params()?;
+        let (left, pairs) = (&self.left, || self.left_keys.iter().zip(&self.right_keys));
+        let is_said = |expr: &Expr, value: &ScalarValue| pairs().any(|(l, r)| r == expr && left.params.iter().any(|(known, said)| known == l && said == value));
+        self.right.extract_params()?;
+        self.right.params.retain(|(expr, value)| !is_said(expr, value));
+        self.right.filter.retain(|condition| !equality(condition).is_some_and(|(expr, value)| is_said(&expr, &value)));
+        if !carry_right {
+            self.right.restore_params();
+        }
+        Ok(())
+    }
+}
