@@ -334,7 +334,8 @@ fn count_where(condition: Expr) -> Result<Expr> {
 fn distinct(value: &Expr, condition: Option<Expr>, around: &Around<'_>) -> Result<Expr> {
     let not_empty = around.is_text(value)?.then(|| value.clone().not_eq(lit("")));
     match condition.into_iter().chain(not_empty).reduce(Expr::and) {
-        Some(condition) => count_distinct(value.clone()).filter(condition).build(),
+        // The builder makes an aggregate distinct only where it is told to.
+        Some(condition) => count(value.clone()).distinct().filter(condition).build(),
         None => Ok(count_distinct(value.clone())),
     }
 }
