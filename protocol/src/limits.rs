@@ -92,3 +92,12 @@ pub const ALERT_HISTORY_COUNT_MAX: usize = 2_000_000;
 pub const DELIVERY_LOG_MS: u64 = 30 * 86_400_000;
 /// Entries of the delivery log; past it the oldest go.
 pub const DELIVERY_LOG_COUNT_MAX: usize = 1_000_000;
+
+/// Groups that the reductions and top-k of one shape of subscriptions hold, those of panes that have not left among them.
+pub const TEMPLATE_GROUPS_MAX: u64 = 1_000_000;
+/// Bytes of state of one shape of subscriptions, about.
+pub const TEMPLATE_STATE_BYTES_MAX: u64 = 1 << 30;
+/// Pairs of joined rows that one shape of subscriptions makes in a tick.
+pub const TEMPLATE_PAIRS_PER_TICK_MAX: u64 = 10_000_000;
+/// Parameter keys of one shape whose failing rows are told apart; what is beyond counts for all of its subscriptions.
+pub const TEMPLATE_FLAWED_KEYS_MAX: usize = 10_000;

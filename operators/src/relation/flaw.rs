@@ -5,15 +5,13 @@ use std::rc::Rc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use serde::{Deserialize, Serialize};
+use weir_protocol::limits::TEMPLATE_FLAWED_KEYS_MAX;
 
 use super::codec::Codec;
 use super::json::row_text;
 use super::spine::Bytes;
 use super::template::FAILURE_ROW_BYTES_MAX;
 use crate::Time;
-
-/// How many keys can be told apart that have failing rows; what is beyond counts for the whole template.
-const FLAWED_KEYS_MAX: usize = 10_000;
 
 /// A failing row.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -107,7 +105,7 @@ impl Register {
         if flaw.leave <= now {
             return;
         }
-        let key = flaw.key.filter(|key| self.live.len() < FLAWED_KEYS_MAX || self.live.contains_key(&Some(key.clone())));
+        let key = flaw.key.filter(|key| self.live.len() < TEMPLATE_FLAWED_KEYS_MAX || self.live.contains_key(&Some(key.clone())));
         let comes = self.due.entry(flaw.enter.max(now)).or_default().entry(key.clone()).or_default();
         comes.count += difference;
         let text = (flaw.message, flaw.row);

@@ -2,6 +2,8 @@
 
 use std::cell::{Cell, RefCell};
 
+use weir_protocol::limits;
+
 use super::template::Usage;
 
 /// The most that a template may hold and do, over all workers; each worker may use its share.
@@ -17,7 +19,11 @@ pub struct Quotas {
 
 impl Default for Quotas {
     fn default() -> Self {
-        Self { groups_max: 1_000_000, state_bytes_max: 1 << 30, pairs_per_tick_max: 10_000_000 }
+        Self {
+            groups_max: limits::TEMPLATE_GROUPS_MAX,
+            state_bytes_max: limits::TEMPLATE_STATE_BYTES_MAX,
+            pairs_per_tick_max: limits::TEMPLATE_PAIRS_PER_TICK_MAX,
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, new_null_array};
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
@@ -72,6 +72,10 @@ pub struct RenderOptions {
 /// # Errors
 /// Where it cannot.
 pub fn check(template: &Template) -> Result<(), RenderError> {
+    let finish = &template.finish;
+    if finish.columns.len() != finish.schema.fields().len() || finish.key.len() != finish.key_schema.fields().len() {
+        return Err(RenderError::Plan("an answer has other columns than its schema".to_owned()));
+    }
     check_relation(&template.relation, template.parameter_keys)?;
     if template.parameter_keys > template.relation.schema.fields().len() {
         return Err(RenderError::Plan("the relation has fewer columns than the parameter key".to_owned()));
@@ -86,51 +90,80 @@ fn check_relation(relation: &Relation, parameter_keys: usize) -> Result<(), Rend
     let expect = |holds: bool, what: &str| if holds { Ok(()) } else { Err(RenderError::Plan(what.to_owned())) };
     match &relation.node {
         Node::Scan(scan) => expect(scan.columns.len() == width(relation), "a scan gives other columns than its schema has"),
-        Node::Values(batch) => expect(batch.num_columns() == width(relation), "values have other columns than their schema"),
+        Node::Values(batch) => expect(same_types(batch.schema().fields(), relation.schema.fields()), "values have other columns than their schema"),
         Node::Map(map) => {
             expect(map.columns.len() == width(relation), "a map gives other columns than its schema has")?;
             check_relation(&map.input, parameter_keys)
         }
         Node::Reduce(reduce) => {
-            expect(
-                width(relation) == reduce.keys + reduce.aggregates.len() && reduce.keys <= width(&reduce.input),
-                "a reduction gives other columns than its schema has",
-            )?;
+            let fits = reduce.keys <= width(&reduce.input) && width(relation) == reduce.keys + reduce.aggregates.len();
+            let fits = fits && same_types(&reduce.input.schema.fields()[..reduce.keys], &relation.schema.fields()[..reduce.keys]);
+            let arguments = reduce.aggregates.iter().flat_map(|aggregate| aggregate.argument.iter().chain(&aggregate.filter));
+            let is_flag = |column: usize| reduce.input.schema.field(column).data_type() == &DataType::Boolean;
+            expect(fits, "a reduction gives other columns than its schema has")?;
+            expect(arguments.into_iter().all(|argument| *argument < width(&reduce.input)), "an aggregate's argument is no column")?;
+            expect(reduce.aggregates.iter().all(|aggregate| aggregate.filter.is_none_or(is_flag)), "an aggregate's filter is not a boolean")?;
             expect(reduce.universe != Universe::One || reduce.keys == 0, "a reduction to one group has a key")?;
             expect(reduce.universe != Universe::Parameters || reduce.keys == parameter_keys, "a reduction by parameters has another key")?;
             reduce::check(reduce, &reduce.input.schema, &relation.schema)?;
             check_relation(&reduce.input, parameter_keys)
         }
         Node::Distinct(input) => {
+            expect(same_types(input.schema.fields(), relation.schema.fields()), "distinct rows have other columns than their schema")?;
             Codec::new(relation.schema.fields())?;
             check_relation(input, parameter_keys)
         }
         Node::Union(inputs) => inputs.iter().try_for_each(|input| {
-            let same = input.schema.fields().iter().zip(relation.schema.fields()).all(|(a, b)| a.data_type() == b.data_type());
-            expect(same && width(input) == width(relation), "the parts of a union have other types")?;
+            expect(same_types(input.schema.fields(), relation.schema.fields()), "the parts of a union have other types")?;
             check_relation(input, parameter_keys)
         }),
-        Node::Join(join) => {
-            let both = width(&join.left) + if matches!(join.kind, JoinKind::Inner | JoinKind::Left) { width(&join.right) } else { 0 };
-            expect(width(relation) == both, "a join gives other columns than its schema has")?;
-            expect(join.keys <= width(&join.left) && join.keys <= width(&join.right), "a join has fewer columns than keys")?;
-            for input in [&join.left, &join.right] {
-                codecs(&input.schema, join.keys)?;
-                check_relation(input, parameter_keys)?;
-            }
-            let types = |relation: &Relation| relation.schema.fields()[..join.keys].iter().map(|field| field.data_type().clone()).collect::<Vec<_>>();
-            match types(&join.left).into_iter().zip(types(&join.right)).find(|(left, right)| left != right) {
-                Some((left, right)) => Err(RenderError::JoinKey { left, right }),
-                None => Ok(()),
-            }
-        }
+        Node::Join(join) => check_join(join, relation, parameter_keys),
         Node::TopK(topk) => {
             let inside = topk.keys <= width(&topk.input) && topk.order.iter().all(|order| order.column < width(&topk.input));
-            expect(inside && width(relation) == width(&topk.input) + usize::from(topk.numbered), "a top-k gives other columns than its schema has")?;
+            let numbers = topk.numbered.then(|| Arc::new(Field::new("number", DataType::UInt64, false)));
+            let columns: Vec<FieldRef> = topk.input.schema.fields().iter().cloned().chain(numbers).collect();
+            expect(inside && same_types(&columns, relation.schema.fields()), "a top-k gives other columns than its schema has")?;
             Codec::new(topk.input.schema.fields())?;
             check_relation(&topk.input, parameter_keys)
         }
     }
+}
+
+fn check_join(join: &Join, relation: &Relation, parameter_keys: usize) -> Result<(), RenderError> {
+    let (left, right) = (join.left.schema.fields(), join.right.schema.fields());
+    let with_right = matches!(join.kind, JoinKind::Inner | JoinKind::Left);
+    let columns: Vec<FieldRef> = left.iter().chain(right.iter().filter(|_| with_right)).cloned().collect();
+    if join.keys > left.len() || join.keys > right.len() || !same_types(&columns, relation.schema.fields()) {
+        return Err(RenderError::Plan("a join gives other columns than its schema has".to_owned()));
+    }
+    if let Some((left, right)) = left.iter().zip(right.iter()).take(join.keys).find(|(left, right)| left.data_type() != right.data_type()) {
+        return Err(RenderError::JoinKey { left: left.data_type().clone(), right: right.data_type().clone() });
+    }
+    for input in [&join.left, &join.right] {
+        codecs(&input.schema, join.keys)?;
+        check_relation(input, parameter_keys)?;
+    }
+    Ok(())
+}
+
+fn same_types(a: &[FieldRef], b: &[FieldRef]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.data_type() == b.data_type())
+}
+
+/// The same plan, whose columns may all be null: whether they can be is not relied upon, so that a plan that is wrong about it
+/// stops nothing.
+fn relaxed(relation: &Relation) -> Relation {
+    let boxed = |input: &Relation| Box::new(relaxed(input));
+    let node = match &relation.node {
+        node @ (Node::Scan(_) | Node::Values(_)) => node.clone(),
+        Node::Map(map) => Node::Map(Map { input: boxed(&map.input), ..map.clone() }),
+        Node::Reduce(reduce) => Node::Reduce(Reduce { input: boxed(&reduce.input), ..reduce.clone() }),
+        Node::Distinct(input) => Node::Distinct(boxed(input)),
+        Node::Union(inputs) => Node::Union(inputs.iter().map(relaxed).collect()),
+        Node::Join(join) => Node::Join(Join { left: boxed(&join.left), right: boxed(&join.right), ..join.clone() }),
+        Node::TopK(topk) => Node::TopK(TopK { input: boxed(&topk.input), ..topk.clone() }),
+    };
+    Relation { node, schema: nullable(&relation.schema) }
 }
 
 /// Builds a template's dataflow in a scope. All workers build it, in the same order; `emit` is called on each with what becomes
@@ -155,6 +188,7 @@ fn render_boxed(
     emit: Box<dyn FnMut(TemplateAdvance)>,
 ) -> Result<TemplateInputs, RenderError> {
     check(&template)?;
+    let template = Arc::new(Template { relation: relaxed(&template.relation), ..Template::clone(&template) });
     let (handle, messages) = scope.new_input::<Vec<Message>>();
     let meter = Rc::new(Meter::new(options.quotas, scope.peers() as u64));
     let codecs = codecs(&template.relation.schema, template.parameter_keys)?;

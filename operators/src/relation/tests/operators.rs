@@ -322,6 +322,22 @@ fn what_cannot_be_maintained_is_refused_before_anything_is_built() {
 }
 
 #[test]
+fn a_plan_that_is_wrong_about_nulls_stops_nothing() {
+    let strict = |names: &[&str]| Arc::new(Schema::new(names.iter().map(|name| Field::new(*name, DataType::Int64, false)).collect::<Vec<_>>()));
+    let mut relation = join(JoinKind::Left);
+    relation.schema = strict(&["k", "l", "rk", "r"]);
+    let Node::Join(plan) = &mut relation.node else { unreachable!() };
+    plan.left.schema = strict(&["k", "l"]);
+    let script = subscribed(vec![tick(10, &[(&[1, 10, 0], 1)])], &[(7, &[1], 0)]);
+    let mut plan = Template::clone(&template(relation, 1, always()));
+    let outcome = run_all(&Arc::new(plan.clone()), &script);
+    let failures: Vec<_> = outcome.ticks[0].1.failures.keys().map(|failure| (failure.subscription, failure.message.clone())).collect();
+    assert_eq!(failures, [(Some(7), "rk is null".to_owned())], "an answer keeps to its schema");
+    plan.finish.schema = ints(&["k", "l", "rk", "r"]);
+    assert_eq!(answers(&run_all(&Arc::new(plan), &script), 7)[0].len(), 1);
+}
+
+#[test]
 fn of_a_window_only_what_matters_is_kept() {
     // Rows are only added to this table: an extreme is kept once a pane, a distinct value once.
     let of = |function, distinct| {
