@@ -112,7 +112,9 @@ fn next(state: &mut u64) -> u64 {
     *state >> 33
 }
 
-fn with_parameters(parameters: usize, keys: i64) -> (f64, f64) {
+/// CPU nanoseconds of an event and bytes of a subscription, of which one in `fires` fires all the time and has a new value at each
+/// tick.
+fn with_parameters(parameters: usize, keys: i64, fires: i64) -> (f64, f64) {
     let template = template();
     timely::execute_directly(move |worker| {
         let mut running = start(worker, &template);
@@ -124,7 +126,8 @@ fn with_parameters(parameters: usize, keys: i64) -> (f64, f64) {
         let before = resident_bytes();
         for subscription in 0..parameters {
             let key = batch(&key_schema, vec![vec![subscription as i64 % keys]]);
-            let constants = batch(&constants_schema, vec![vec![60 + (subscription as i64 % 7)]]);
+            let constants =
+                batch(&constants_schema, vec![vec![if subscription as i64 / keys % fires == fires - 1 { 60 } else { 1_000_000 + subscription as i64 % 7 }]]);
             running.inputs.parameters(tick, &Parameters { subscription: subscription as u64, key, constants }, true).unwrap();
             if subscription % 1_000 == 999 {
                 worker.step();
@@ -172,12 +175,14 @@ fn idle(templates: usize) -> f64 {
 
 fn main() {
     println!("{EVENTS_PER_TICK} events a tick over {KEYS} keys, a count of a sliding minute in panes of a second");
-    println!("subscriptions      keys   ns/event   bytes/subscription   times the first");
+    println!("subscriptions      keys   one fires of   ns/event   bytes/subscription   times the first");
     let mut first = None;
-    for (parameters, keys) in [(10, KEYS), (1_000, KEYS), (10_000, KEYS), (100_000, KEYS), (100_000, 100_000)] {
-        let (per_event, memory) = with_parameters(parameters, keys);
+    for (parameters, keys, fires) in
+        [(10, KEYS, 100), (1_000, KEYS, 100), (10_000, KEYS, 100), (100_000, KEYS, 100), (100_000, 100_000, 100), (100_000, KEYS, 1)]
+    {
+        let (per_event, memory) = with_parameters(parameters, keys, fires);
         let base = *first.get_or_insert(per_event);
-        println!("{parameters:>13} {keys:>9} {per_event:>10.0} {memory:>20.0} {:>17.2}", per_event / base);
+        println!("{parameters:>13} {keys:>9} {fires:>14} {per_event:>10.0} {memory:>20.0} {:>17.2}", per_event / base);
     }
     println!("templates   µs/idle tick");
     for templates in [1, 30, 100] {

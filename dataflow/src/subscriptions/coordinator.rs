@@ -493,6 +493,9 @@ impl Coordinator {
     /// Builds a template's dataflow anew beside the old one. Its subscriptions go over as soon as the new one is filled, as those do
     /// that are altered: keys that are active in both keep their alerts.
     fn refresh(&mut self, number: TemplateNumber, failures_of_filling: u32) {
+        if self.state.end_sent {
+            return;
+        }
         let Some(old) = self.state.templates.get(&number) else { return };
         let members = old.members.clone();
         let (shape, plan, codec, parameters) = (old.shape, Arc::clone(&old.plan), Arc::clone(&old.codec), Arc::clone(&old.parameters));

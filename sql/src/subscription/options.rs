@@ -1,16 +1,15 @@
 //! `WITH (…)`: what is given with a subscription.
 
 use datafusion::sql::sqlparser::tokenizer::Location;
+use weir_protocol::limits::{NOTIFY_TARGET_BYTES_MAX, NOTIFY_TARGET_COUNT_MAX};
 use weir_protocol::subscription::SubscriptionOptions;
 
 use super::refusal::Refusal;
 
 /// Lengths of time that are given with a subscription are no longer than this: a week.
 const LENGTH_MS_MAX: u64 = 7 * 24 * 3_600_000;
-/// How many are told at most.
-const NOTIFY_MAX: usize = 16;
 /// A value is no longer than this.
-const VALUE_BYTES_MAX: usize = 4 << 10;
+const VALUE_BYTES_MAX: usize = NOTIFY_TARGET_COUNT_MAX * NOTIFY_TARGET_BYTES_MAX;
 
 /// What becomes of one option.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,10 +131,13 @@ fn targets(value: &str) -> Result<Vec<String>, String> {
         if !valid {
             return Err(format!("{target:?} is nobody to notify: write webhook:URL, slack:URL or email:ADDRESS, with commas between them"));
         }
+        if target.len() > NOTIFY_TARGET_BYTES_MAX {
+            return Err(format!("somebody to notify is named by {} bytes, and {NOTIFY_TARGET_BYTES_MAX} is the bound", target.len()));
+        }
         targets.push(target.to_owned());
     }
-    if targets.len() > NOTIFY_MAX {
-        return Err(format!("{} are to be notified, and {NOTIFY_MAX} is the bound", targets.len()));
+    if targets.len() > NOTIFY_TARGET_COUNT_MAX {
+        return Err(format!("{} are to be notified, and {NOTIFY_TARGET_COUNT_MAX} is the bound", targets.len()));
     }
     Ok(targets)
 }

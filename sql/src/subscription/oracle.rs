@@ -495,7 +495,7 @@ async fn compare(seed: u64, ticks: usize, queries: &[Query], planner: &Planner, 
     let mut compared = 0;
     for members in shapes.values() {
         let restart = 1 + random.below(ticks as u64 - 1) as usize;
-        let workers = random.pick(&[1, 2, 4]);
+        let workers = random.pick(&[1, 1, 1, 2, 4]);
         for (from, workers) in [(0, workers), (restart, 1)] {
             let mut script = history.script(from);
             script[0].parameters = members.iter().map(|(id, compiled)| (compiled.parameters(*id), true)).collect();
@@ -521,7 +521,7 @@ async fn compare(seed: u64, ticks: usize, queries: &[Query], planner: &Planner, 
 }
 
 /// How many histories; each has [`TICKS`] ticks and [`QUERIES`] queries beside the workload.
-const HISTORIES: u64 = 9;
+const HISTORIES: u64 = 8;
 const TICKS: usize = 24;
 const QUERIES: usize = 24;
 

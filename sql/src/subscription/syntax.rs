@@ -12,13 +12,11 @@
 
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+use weir_protocol::limits::SUBSCRIPTION_NAME_BYTES_MAX;
 use weir_protocol::subscription::SubscriptionOptions;
 
 use super::options::{self, Setting};
 use super::refusal::Refusal;
-
-/// A name is no longer than this.
-const NAME_BYTES_MAX: usize = 128;
 
 /// A statement about subscriptions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -276,8 +274,8 @@ impl<'a> Reader<'a> {
             _ => return Err(self.expected("the name of a subscription")),
         };
         self.next += 1;
-        if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
-            return Err(Refusal::at(at, format!("the name of a subscription has 1 to {NAME_BYTES_MAX} bytes and no control characters")));
+        if name.is_empty() || name.len() > SUBSCRIPTION_NAME_BYTES_MAX || name.chars().any(char::is_control) {
+            return Err(Refusal::at(at, format!("the name of a subscription has 1 to {SUBSCRIPTION_NAME_BYTES_MAX} bytes and no control characters")));
         }
         Ok(name)
     }
