@@ -9,25 +9,13 @@ use super::codec::batch_of;
 use super::edge::{Delta, Deltas, NullKeys, codecs, each, encode, plain_key};
 use super::meter::Meter;
 use super::render::RenderError;
-use super::spine::{Bytes, KeyedBuilder, KeyedSpine, arrange};
+use super::spine::{arrange, present};
 
 /// Each row once, however often it is there.
 pub(super) fn distinct<'scope>(input: Deltas<'scope>, schema: &SchemaRef, meter: &Rc<Meter>) -> Result<Deltas<'scope>, RenderError> {
     let codecs = codecs(schema, schema.fields().len())?;
     let rows = encode(input, schema.fields().len(), NullKeys::Equal, Rc::clone(&codecs), Rc::clone(meter), "DistinctRows");
-    let once = arrange(rows.as_collection(), "ArrangeDistinct").reduce_abelian::<_, KeyedBuilder, KeyedSpine, _, _>(
-        "Distinct",
-        |_row, counts, once| {
-            if counts.iter().any(|(_, count)| *count > 0) {
-                once.push((Bytes::new(), 1));
-            }
-        },
-        |batch, key: &[u8], updates| {
-            batch.clear();
-            batch.extend(updates.drain(..).map(|(value, time, difference)| ((key.to_vec(), value), time, difference)));
-        },
-    );
-    let rows = once.as_collection(|row, _| row.to_vec());
+    let rows = present(arrange(rows.as_collection(), "ArrangeDistinct")).as_collection(|row, _| row.to_vec());
     let schema = SchemaRef::clone(schema);
     Ok(each(rows.inner, "DistinctBatches", move |_time, rows, made| {
         let columns = codecs.0.decode(rows.iter().map(|(row, _, _)| plain_key(row)));

@@ -12,7 +12,7 @@ use super::edge::{Delta, Deltas, NullKeys, codecs, each, encode, plain_key};
 use super::meter::Meter;
 use super::plan::{Join, JoinKind};
 use super::render::RenderError;
-use super::spine::{Bytes, Keyed, KeyedBuilder, KeyedRows, KeyedSpine, arrange};
+use super::spine::{Bytes, Keyed, KeyedRows, arrange, present};
 use crate::Time;
 
 /// A pair: the key, the left row and the right row, each without it. Rows without a partner have none on the right.
@@ -65,22 +65,6 @@ fn inner<'scope>(left: KeyedRows<'scope>, right: KeyedRows<'scope>, meter: &Rc<M
 fn semi<'scope>(left: KeyedRows<'scope>, keys: KeyedRows<'scope>, meter: &Rc<Meter>) -> Keyed<'scope> {
     let meter = Rc::clone(meter);
     left.join_core(keys, move |key: &[u8], left: &[u8], _: &[u8]| meter.pair().then(|| (key.to_vec(), left.to_vec())))
-}
-
-/// The keys that have rows, each once.
-fn present(rows: KeyedRows<'_>) -> KeyedRows<'_> {
-    rows.reduce_abelian::<_, KeyedBuilder, KeyedSpine, _, _>(
-        "Keys",
-        |_key, rows, present| {
-            if rows.iter().any(|(_, count)| *count > 0) {
-                present.push((Bytes::new(), 1));
-            }
-        },
-        |batch, key: &[u8], updates| {
-            batch.clear();
-            batch.extend(updates.drain(..).map(|(value, time, difference)| ((key.to_vec(), value), time, difference)));
-        },
-    )
 }
 
 struct Decoder {

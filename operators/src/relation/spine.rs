@@ -28,12 +28,12 @@ pub(super) type Keyed<'scope> = VecCollection<'scope, Time, (Bytes, Bytes), i64>
 type Layout = (ByteRows, ByteRows, Vec<Time>, Vec<i64>, OffsetList);
 
 /// What [`KeyedUpdate`]s become when sorted.
-pub(super) type KeyedBuilder = OrdValBuilder<Layout, Vec<KeyedUpdate>>;
+type KeyedBuilder = OrdValBuilder<Layout, Vec<KeyedUpdate>>;
 
 type KeyedBatcher = MergeBatcher<ContainerChunker<Vec<KeyedUpdate>>, VecMerger<(Bytes, Bytes), Time, i64>, KeyedBuilder>;
 
 /// Rows by their key, sorted, over time.
-pub(super) type KeyedSpine = Spine<Rc<OrdValBatch<Layout>>>;
+type KeyedSpine = Spine<Rc<OrdValBatch<Layout>>>;
 
 /// An arrangement of rows by their key.
 pub(super) type KeyedRows<'scope> = Arranged<'scope, TraceAgent<KeyedSpine>>;
@@ -47,6 +47,22 @@ pub(super) fn route(key: &Bytes) -> u64 {
 pub(super) fn arrange<'scope>(rows: Keyed<'scope>, name: &str) -> KeyedRows<'scope> {
     let by_key = Exchange::new(|((key, _), _, _): &KeyedUpdate| route(key));
     arrange_core::<_, _, KeyedBatcher, KeyedSpine>(rows.inner, by_key, name, KeyedBatcher::new)
+}
+
+/// The keys that have rows, each once.
+pub(super) fn present(rows: KeyedRows<'_>) -> KeyedRows<'_> {
+    rows.reduce_abelian::<_, KeyedBuilder, KeyedSpine, _, _>(
+        "Keys",
+        |_key, rows, present| {
+            if rows.iter().any(|(_, count)| *count > 0) {
+                present.push((Bytes::new(), 1));
+            }
+        },
+        |batch, key: &[u8], updates| {
+            batch.clear();
+            batch.extend(updates.drain(..).map(|(value, time, difference)| ((key.to_vec(), value), time, difference)));
+        },
+    )
 }
 
 /// Byte strings in one allocation.
