@@ -48,7 +48,7 @@ class Client:
     def names(self, *parts, column):
         """One column of the rows, by its name."""
         answer = self.ask(*parts)
-        at = [name for name, _ in answer["columns"]].index(column)
+        at = [name.lower() for name, _ in answer["columns"]].index(column.lower())
         return [row[at] for row in answer["rows"]]
 
     def close(self):

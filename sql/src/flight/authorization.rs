@@ -2,7 +2,7 @@
 
 use arrow_flight::{BasicAuth, HandshakeRequest};
 use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
+use base64::prelude::BASE64_STANDARD_NO_PAD;
 use futures::TryStreamExt;
 use prost::Message;
 use tonic::metadata::MetadataMap;
@@ -22,7 +22,8 @@ fn token_of(header: &str) -> Option<String> {
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
     }
-    let decoded = String::from_utf8(BASE64_STANDARD.decode(value.trim()).ok()?).ok()?;
+    // Arrow's Go client sends it without padding.
+    let decoded = String::from_utf8(BASE64_STANDARD_NO_PAD.decode(value.trim().trim_end_matches('=')).ok()?).ok()?;
     let (user, password) = decoded.split_once(':')?;
     Some(if password.is_empty() { user } else { password }.to_owned())
 }
@@ -69,6 +70,8 @@ async fn check<A: Authenticator>(scopes: &Scopes<A>, token: &str) -> Result<Scop
 
 #[cfg(test)]
 mod tests {
+    use base64::prelude::BASE64_STANDARD;
+
     use super::*;
 
     #[test]
@@ -79,6 +82,7 @@ mod tests {
             ("bearer weir_x".to_owned(), Some("weir_x")),
             (basic("anyone:weir_x"), Some("weir_x")),
             (basic("weir_x:"), Some("weir_x")),
+            (basic("anyone:weir_x").trim_end_matches('=').to_owned(), Some("weir_x")),
             (basic("weir_x"), None),
             ("Basic !!".to_owned(), None),
             ("Digest x".to_owned(), None),

@@ -134,12 +134,17 @@ public class Client {
     while (result.next()) {
       List<Object> row = new ArrayList<>();
       for (int i = 1; i <= meta.getColumnCount(); i++) {
-        row.add(result.getObject(i));
+        row.add(kept(result.getObject(i)));
       }
       rows.add(row);
     }
     answer.put("columns", columns);
     answer.put("rows", rows);
+  }
+
+  /** A value that can be read when its result is closed. */
+  static Object kept(Object value) throws SQLException {
+    return value instanceof Array ? Arrays.asList((Object[]) ((Array) value).getArray()) : value;
   }
 
   static String causes(Throwable error) {
