@@ -17,7 +17,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
@@ -171,13 +171,12 @@ fn serve(address: &str) -> Result<(), Failure> {
             };
             stream.set_nodelay(true)?;
             let router = TowerToHyperService::new(router.clone());
-            let service = service_fn(move |request: hyper::Request<Incoming>| {
-                use hyper::service::Service;
-                router.call(request.map(Body::new))
-            });
+            let service = service_fn(move |request: hyper::Request<Incoming>| router.call(request.map(Body::new)));
             tokio::spawn(async move {
-                let connection = http1::Builder::new().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(30));
-                let _ = connection.serve_connection(TokioIo::new(stream), service).await;
+                let mut http = http1::Builder::new();
+                http.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(30));
+                // A client that goes away is no failure of the floor.
+                let _ = http.serve_connection(TokioIo::new(stream), service).await;
             });
         }
     })
