@@ -79,14 +79,17 @@ fn cpu_ns() -> u64 {
     text.split_whitespace().next().and_then(|ns| ns.parse().ok()).unwrap_or_default()
 }
 
+/// How often a round does its work: Linux counts CPU by the tick of its scheduler, so a round takes many of them.
+const REPEATS: usize = 20;
+
 /// Microseconds of CPU an event, round by round; sorted.
 fn rounds(count: usize, events: &[Event], mut run: impl FnMut(&[Event])) -> Vec<f64> {
     run(events);
     let mut took: Vec<f64> = (0..count)
         .map(|_| {
             let begun = cpu_ns();
-            run(events);
-            (cpu_ns() - begun) as f64 / 1000.0 / events.len() as f64
+            (0..REPEATS).for_each(|_| run(events));
+            (cpu_ns() - begun) as f64 / 1000.0 / (events.len() * REPEATS) as f64
         })
         .collect();
     took.sort_by(f64::total_cmp);
