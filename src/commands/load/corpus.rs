@@ -47,7 +47,7 @@ pub enum Auth {
 pub struct Rows {
     /// Rows of `errors`.
     pub errors: u64,
-    /// Rows of `transactions`.
+    /// Rows of `payloads` that are transactions.
     pub transactions: u64,
     /// Rows of `logs`.
     pub logs: u64,
