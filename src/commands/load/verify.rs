@@ -77,7 +77,8 @@ impl Tables {
 
     /// How many rows there are.
     pub async fn rows(&mut self) -> anyhow::Result<Rows> {
-        let of = |name: &str, table: &str, only: &str| format!("SELECT '{name}' AS t, count(*) AS n FROM {table} WHERE project_id IN ({}){only}", self.projects);
+        let of =
+            |name: &str, table: &str, only: &str| format!("SELECT '{name}' AS t, count(*) AS n FROM {table} WHERE project_id IN ({}){only}", self.projects);
         // The view of transactions has segments that came as spans, too.
         let transactions = of("transactions", "payloads", " AND type = 'transaction'");
         let sql = format!("{} UNION ALL {transactions} UNION ALL {}", of("errors", "errors", ""), of("logs", "logs", ""));
