@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, TimestampMillisecondArray, new_null_array};
+use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, TimestampMillisecondArray, new_null_array};
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef, TimestampMillisecondType};
 use datafusion::common::{ScalarValue, TableReference};
