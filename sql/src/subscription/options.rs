@@ -2,6 +2,7 @@
 
 use datafusion::sql::sqlparser::tokenizer::Location;
 use weir_protocol::limits::{NOTIFY_TARGET_BYTES_MAX, NOTIFY_TARGET_COUNT_MAX};
+use weir_protocol::notify::NotifyTarget;
 use weir_protocol::subscription::SubscriptionOptions;
 
 use super::refusal::Refusal;
@@ -73,7 +74,7 @@ pub(crate) fn set(at: Location, key: &str, value: &str) -> Result<Setting, Refus
             }
             Setting::Severity(Some(severity))
         }
-        "notify" => Setting::Notify(targets(value).map_err(|message| Refusal::at(at, message))?),
+        "notify" => Setting::Notify(NotifyTarget::list(value).map_err(|error| Refusal::at(at, error.to_string()))?),
         "for" => Setting::For(length()?),
         "resolve_when" => Setting::ResolveWhen(Some(condition(at, key, value)?)),
         "escalate_when" => Setting::EscalateWhen(Some(condition(at, key, value)?)),
@@ -117,39 +118,6 @@ fn unknown(at: Location, key: &str) -> Refusal {
 fn condition(at: Location, key: &str, value: &str) -> Result<String, Refusal> {
     let value = value.trim();
     if value.is_empty() { Err(Refusal::at(at, format!("{key} is a condition on the columns of the answer, as in 'n < 5'"))) } else { Ok(value.to_owned()) }
-}
-
-/// `webhook:URL, slack:URL, email:ADDRESS`.
-fn targets(value: &str) -> Result<Vec<String>, String> {
-    let mut targets = Vec::new();
-    for target in value.split(',').map(str::trim).filter(|target| !target.is_empty()) {
-        let valid = match target.split_once(':') {
-            Some(("webhook" | "slack", url)) => is_url(url),
-            Some(("email", address)) => is_address(address),
-            _ => false,
-        };
-        if !valid {
-            return Err(format!("{target:?} is nobody to notify: write webhook:URL, slack:URL or email:ADDRESS, with commas between them"));
-        }
-        if target.len() > NOTIFY_TARGET_BYTES_MAX {
-            return Err(format!("somebody to notify is named by {} bytes, and {NOTIFY_TARGET_BYTES_MAX} is the bound", target.len()));
-        }
-        targets.push(target.to_owned());
-    }
-    if targets.len() > NOTIFY_TARGET_COUNT_MAX {
-        return Err(format!("{} are to be notified, and {NOTIFY_TARGET_COUNT_MAX} is the bound", targets.len()));
-    }
-    Ok(targets)
-}
-
-fn is_url(url: &str) -> bool {
-    let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")).map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default());
-    host.is_some_and(|host| !host.is_empty()) && !url.chars().any(|c| c.is_whitespace() || c.is_control())
-}
-
-fn is_address(address: &str) -> bool {
-    let plain = |part: &str| !part.is_empty() && !part.chars().any(|c| c.is_whitespace() || c.is_control() || "<>()[]\\,;:\"@".contains(c));
-    address.rsplit_once('@').is_some_and(|(local, domain)| plain(local) && plain(domain))
 }
 
 /// A length of time: numbers with units, `2 minutes`, `1 hour 30 minutes`, `90s`. In milliseconds.
@@ -225,9 +193,9 @@ mod tests {
 
     #[test]
     fn who_is_notified() {
-        assert!(targets("webhook:https://a.example/x?y=1, slack:http://b/, email:pay@example.org").is_ok());
+        assert!(NotifyTarget::list("webhook:https://a.example/x?y=1, slack:http://b/, email:pay@example.org").is_ok());
         for bad in ["webhook:ftp://a", "webhook:https://", "email:a", "email:a@b@c\n", "email:@b", "sms:1", "https://a"] {
-            assert!(targets(bad).is_err(), "{bad}");
+            assert!(NotifyTarget::list(bad).is_err(), "{bad}");
         }
     }
 }

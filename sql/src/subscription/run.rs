@@ -6,6 +6,7 @@ use datafusion::arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, 
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use futures::StreamExt;
+use weir_protocol::notify::redacted_target;
 use weir_protocol::subscription::Subscription;
 
 use super::compile::{CompiledQuery, compile, values_text};
@@ -198,7 +199,7 @@ fn shown(scope: &Scope, control: &dyn SubscriptionControl) -> Result<RecordBatch
         text(&|i| Some(states[i].as_ref().map_or_else(|| "starting".to_owned(), |state| state.state.clone()))),
         text(&|i| Some(found[i].options.severity.clone().unwrap_or_else(|| SEVERITY_DEFAULT.to_owned()))),
         Arc::new(states.iter().map(|state| state.as_ref().map_or(0, |state| state.rows as i64)).collect::<Int64Array>()),
-        text(&|i| Some(found[i].options.notify.join(", "))),
+        text(&|i| Some(found[i].options.notify.iter().map(|target| redacted_target(target)).collect::<Vec<_>>().join(", "))),
         text(&|i| Some(found[i].query.clone())),
         text(&|i| states[i].as_ref().and_then(|state| state.error.clone())),
         text(&|i| Some(found[i].created_by.clone())),
