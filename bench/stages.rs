@@ -21,7 +21,7 @@ use weir::commands::load::encoder::Encoder;
 use weir::commands::load::fresh::{Source, Spread};
 use weir::commands::load::template::Varied;
 use weir_catalog::Catalog;
-use weir_dataflow::{Graph, GraphOptions};
+use weir_dataflow::{Graph, GraphOptions, MaintenanceOptions};
 use weir_ingest::{Doors, Health, Router};
 use weir_journal::Journal;
 use weir_operators::decode::{Decoded, Entry, Item, decode};
@@ -153,12 +153,12 @@ fn stages(c: &mut Criterion) {
 fn of_events(group: &mut BenchmarkGroup<'_, criterion::measurement::WallTime>, items: &[Item]) {
     let parsed = || items.iter().map(|item| (Json::parse(&item.payload).expect("it is JSON"), context(item))).collect::<Vec<_>>();
     let normalise = |mut events: Vec<(Json<'_>, EventContext)>| {
-        events.iter_mut().for_each(|(json, context)| normalise::event(json, context));
+        events.iter_mut().for_each(|(json, context)| normalise::event(json, context).expect("an error event is always valid"));
         black_box(events.len())
     };
     group.bench_function("normalise", |b| b.iter_batched(parsed, normalise, BatchSize::LargeInput));
     let mut normalised = parsed();
-    normalised.iter_mut().for_each(|(json, context)| normalise::event(json, context));
+    normalised.iter_mut().for_each(|(json, context)| normalise::event(json, context).expect("an error event is always valid"));
     group.bench_function("group", |b| b.iter(|| normalised.iter().for_each(|(json, _)| drop(black_box(grouping::hashes(json, &Rules::default()))))));
     group.bench_function("write JSON", |b| b.iter(|| normalised.iter().for_each(|(json, _)| drop(black_box(json.to_string())))));
     group.bench_function("interpret", |b| b.iter(|| items.iter().for_each(|item| drop(black_box(interpret(item, &Rules::default()))))));
@@ -224,7 +224,13 @@ impl Spine {
         catalog.create_first_project(now_ms()).await?;
         let key = catalog.projects().await?.first().map(|row| row.public_key.to_string()).unwrap_or_default();
         let (journal, _) = Journal::open(weir_journal::Options::new(folder.path().join("journal")))?;
-        let options = GraphOptions { workers: 1, lake: folder.path().join("lake"), commit_age_max: Duration::from_secs(60), commit_bytes_max: 64 << 20 };
+        let options = GraphOptions {
+            workers: 1,
+            lake: folder.path().join("lake"),
+            commit_age_max: Duration::from_secs(60),
+            commit_bytes_max: 64 << 20,
+            maintenance: MaintenanceOptions::default(),
+        };
         let graph = Graph::start(options, catalog.clone(), journal.clone()).await?;
         let health = Health { report: Arc::new(|| (true, serde_json::Value::Null)), metrics: Arc::new(String::new) };
         let router = weir_ingest::router(Doors::new(journal.clone(), Keys(catalog), health));

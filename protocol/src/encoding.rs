@@ -63,29 +63,45 @@ impl Encoding {
         match self {
             Self::Identity if body.len() > bytes_max => Err(DecodeError::TooLarge(bytes_max)),
             Self::Identity => Ok(body.clone()),
-            Self::Gzip => match gunzip_whole(body, bytes_max) {
-                Some(plain) => Ok(plain),
-                None => self.read(flate2::bufread::MultiGzDecoder::new(&body[..]), body.len(), bytes_max),
-            },
-            Self::Deflate => self.read(flate2::bufread::ZlibDecoder::new(&body[..]), body.len(), bytes_max),
-            Self::Br => self.read(brotli::Decompressor::new(&body[..], 16 << 10), body.len(), bytes_max),
-            Self::Zstd => {
-                let decoder = zstd::stream::read::Decoder::with_buffer(&body[..]).map_err(|_| DecodeError::Malformed(self.name()))?;
-                self.read(decoder, body.len(), bytes_max)
-            }
+            Self::Gzip => gunzip_whole(body, bytes_max).map_or_else(|| self.decode_stream(body, bytes_max), Ok),
+            Self::Deflate | Self::Br | Self::Zstd => self.decode_stream(body, bytes_max),
         }
     }
 
-    fn read(self, reader: impl Read, hint: usize, bytes_max: usize) -> Result<Bytes, DecodeError> {
-        let mut out = Vec::with_capacity(hint.saturating_mul(4).min(bytes_max).min(1 << 20));
+    /// Decompresses piece by piece. What grows large is measured before there is memory for it: a small body that stands for a
+    /// large one costs time, once more, but never the memory that it asks for.
+    fn decode_stream(self, body: &[u8], bytes_max: usize) -> Result<Bytes, DecodeError> {
+        let malformed = |_| DecodeError::Malformed(self.name());
+        let at_once = bytes_max.min(UNMEASURED_BYTES_MAX);
+        let mut out = Vec::with_capacity(body.len().saturating_mul(4).min(at_once).min(1 << 20));
         // One byte past the bound tells a body that fills it from one that exceeds it.
-        reader.take(bytes_max as u64 + 1).read_to_end(&mut out).map_err(|_| DecodeError::Malformed(self.name()))?;
-        if out.len() > bytes_max {
+        self.reader(body)?.take(at_once as u64 + 1).read_to_end(&mut out).map_err(malformed)?;
+        if out.len() <= at_once {
+            return Ok(out.into());
+        }
+        drop(out);
+        let size = std::io::copy(&mut self.reader(body)?.take(bytes_max as u64 + 1), &mut std::io::sink()).map_err(malformed)?;
+        if size > bytes_max as u64 {
             return Err(DecodeError::TooLarge(bytes_max));
         }
+        let mut out = Vec::with_capacity(size as usize);
+        self.reader(body)?.take(size).read_to_end(&mut out).map_err(malformed)?;
         Ok(out.into())
     }
+
+    fn reader(self, body: &[u8]) -> Result<Box<dyn Read + '_>, DecodeError> {
+        Ok(match self {
+            Self::Identity => Box::new(body),
+            Self::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(body)),
+            Self::Deflate => Box::new(flate2::bufread::ZlibDecoder::new(body)),
+            Self::Br => Box::new(brotli::Decompressor::new(body, 16 << 10)),
+            Self::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(body).map_err(|_| DecodeError::Malformed(self.name()))?),
+        })
+    }
 }
+
+/// A body that comes out larger is measured before it is kept.
+const UNMEASURED_BYTES_MAX: usize = 16 << 20;
 
 thread_local! {
     static GUNZIP: RefCell<libdeflater::Decompressor> = RefCell::new(libdeflater::Decompressor::new());
@@ -160,12 +176,22 @@ mod tests {
     }
 
     #[test]
+    fn large_bodies_are_measured_first() {
+        let plain = vec![b' '; UNMEASURED_BYTES_MAX + 5];
+        for encoding in [Encoding::Gzip, Encoding::Deflate, Encoding::Br, Encoding::Zstd] {
+            let body = encoded(encoding, &plain);
+            assert_eq!(encoding.decode_stream(&body, plain.len()).unwrap(), plain, "{encoding:?}");
+            assert_eq!(encoding.decode_stream(&body, plain.len() - 1), Err(DecodeError::TooLarge(plain.len() - 1)), "{encoding:?}");
+        }
+    }
+
+    #[test]
     fn gzip_of_any_frame_is_the_same_whole_and_as_a_stream() {
         let plain = b"a line of text\n".repeat(1000);
         let member = encoded(Encoding::Gzip, &plain);
         let joined = |parts: &[&[u8]]| Bytes::from(parts.concat());
         assert!(gunzip_whole(&member, plain.len()).is_some(), "one member is taken whole");
-        let stream = |body: &Bytes, max| Encoding::Gzip.read(flate2::bufread::MultiGzDecoder::new(&body[..]), body.len(), max);
+        let stream = |body: &Bytes, max| Encoding::Gzip.decode_stream(body, max);
         let mut lying = member.to_vec();
         let end = lying.len();
         lying[end - 4..].copy_from_slice(&u32::MAX.to_le_bytes());

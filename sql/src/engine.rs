@@ -194,7 +194,7 @@ impl Engine {
             Statement::Command(command) => What::Command(command),
             Statement::Subscription(command) => {
                 let schema = wire::schema(command.schema(scope, &self.0.subscriptions)?.as_ref());
-                What::Subscription { command, schema }
+                What::Subscription { command: *command, schema }
             }
             Statement::Show(show) => {
                 let state = Box::new(self.session(scope).await?);

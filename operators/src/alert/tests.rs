@@ -132,7 +132,8 @@ fn histories() -> impl Strategy<Value = History> {
     let row = || prop_oneof![2 => Just(None), 3 => (prop::bool::weighted(0.7), prop::bool::weighted(0.2), 0..3u8).prop_map(Some)];
     prop::collection::vec((1..30u64, row(), row()), 1..40).prop_map(|steps| {
         let mut now = 0;
-        let tick = |(gap, a, b): (u64, Option<(bool, bool, u8)>, Option<(bool, bool, u8)>)| {
+        type Flags = Option<(bool, bool, u8)>;
+        let tick = |(gap, a, b): (u64, Flags, Flags)| {
             now += gap;
             let rows = [("a", a), ("b", b)].into_iter().filter_map(|(key, row)| row.map(|(fires, escalates, value)| (key, seen(fires, escalates, value))));
             (now, rows.collect())

@@ -35,7 +35,7 @@ pub struct Finish {
     pub columns: Vec<Expression>,
     /// Their schema.
     pub schema: SchemaRef,
-    /// Which columns of the answer, or of the input where the key is not among them, tell alerts apart; none for all of the answer.
+    /// What tells alerts apart; without any, all rows are one alert.
     pub key: Vec<Expression>,
     /// Names of the key's columns.
     pub key_schema: SchemaRef,

@@ -77,7 +77,7 @@ fn write(folder: &Path, table: &'static Table, rows: &RecordBatch) -> anyhow::Re
         let chosen: UInt32Array = (0..rows.num_rows() as u32).filter(|row| received.value(*row as usize).div_euclid(DAY_MS) == day).collect();
         let part = take_record_batch(rows, &chosen)?;
         let key = |name: &&str| part.column_by_name(name).map(|values| SortColumn { values: Arc::clone(values), options: None });
-        let keys: Vec<SortColumn> = table.sort_key.iter().filter_map(|name| key(name)).collect();
+        let keys: Vec<SortColumn> = table.sort_key.iter().filter_map(key).collect();
         let sorted = take_record_batch(&part, &lexsort_to_indices(&keys, None)?)?;
         let date = chrono::DateTime::from_timestamp_millis(day * DAY_MS).context("a day of this era")?.date_naive();
         let ymd = (chrono::Datelike::year(&date), chrono::Datelike::month(&date), chrono::Datelike::day(&date));

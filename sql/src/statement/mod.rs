@@ -41,7 +41,7 @@ pub(crate) enum Statement {
     /// A question about Weir itself.
     Show(show::Show),
     /// A statement about subscriptions. It acts once, when it is run.
-    Subscription(subscription::Command),
+    Subscription(Box<subscription::Command>),
     /// What has an effect. It acts once, when it is run, never when it is planned or prepared, and returns no rows.
     Command(Command),
 }
@@ -59,7 +59,7 @@ pub(crate) fn parse(sql: &str) -> Result<Statement, StatementError> {
         return Err(StatementError::TooLong(sql.len()));
     }
     if let Some(command) = subscription::parse(sql)? {
-        return Ok(Statement::Subscription(command));
+        return Ok(Statement::Subscription(Box::new(command)));
     }
     let syntax = |e: datafusion::error::DataFusionError| StatementError::Syntax(e.strip_backtrace());
     let dialect = GenericDialect {};

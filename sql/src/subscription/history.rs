@@ -109,7 +109,7 @@ impl PartitionStream for Pages {
             let Some((control, query)) = next else { return Ok(None) };
             let rows = control.history(&query).await.map_err(|e| exec_datafusion_err!("the history of alerts cannot be read: {e}"))?;
             let Some(last) = rows.last() else { return Ok(None) };
-            let next = (rows.len() >= PAGE_ROWS).then(|| (control, HistoryQuery { after: last.seq, ..query }));
+            let next = (rows.len() >= PAGE_ROWS).then_some((control, HistoryQuery { after: last.seq, ..query }));
             Ok(Some((batch(&rows)?, next)))
         });
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&SCHEMA), pages))

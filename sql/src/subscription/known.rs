@@ -190,7 +190,7 @@ impl Known {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         match known {
             Some(Statement::Learned(learned)) => match learned.apply(&apart.literals) {
-                Some(compiled) => return Ok(compiled),
+                Some(compiled) => Ok(compiled),
                 None => plan(sql, options),
             },
             Some(Statement::Opaque) => plan(sql, options),
