@@ -75,10 +75,13 @@ def test_drivers(weir):
         assert "only_prepared" in names(weir)
         for name in ("by_query", "by_update", "only_prepared"):
             cursor.execute(f"DROP SUBSCRIPTION {name}")
+            cursor.fetchall()
         with pytest.raises(Exception, match="there is already"):
             for _ in range(2):
                 cursor.execute(f"CREATE SUBSCRIPTION twice AS {BY_LEVEL}")
+                cursor.fetchall()
         cursor.execute("DROP SUBSCRIPTION twice")
+        cursor.fetchall()
         with pytest.raises(Exception, match="line 1, column 37: there is no table"):
             cursor.execute("CREATE SUBSCRIPTION bad AS SELECT * FROM nothing")
             cursor.fetchall()
@@ -121,6 +124,7 @@ def test_live_rows(weir, project):
     finally:
         following.kill()
         following.wait()
+        following.stdout.close()
     weir.query("DROP SUBSCRIPTION live")
 
 

@@ -65,7 +65,8 @@ pub struct TableChanges {
     pub table: &'static str,
     /// The rows.
     pub batch: RecordBatch,
-    /// How often each comes (1) or goes (-1); `None` where all come.
+    /// How often each comes (1) or goes (-1); `None` where all come. Rows of an appended table come and never go: where a deletion
+    /// takes some away, a template is filled anew without them.
     pub differences: Option<Arc<[i64]>>,
 }
 

@@ -103,6 +103,7 @@ fn grammar(info: &mut SqlInfoDataBuilder) {
         SqlInfo::SqlSupportsIntegrityEnhancementFacility,
         SqlInfo::SqlSelectForUpdateSupported,
         SqlInfo::SqlStoredProceduresSupported,
+        SqlInfo::SqlTransactionsSupported,
     ] {
         info.append(missing, false);
     }

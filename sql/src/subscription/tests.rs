@@ -143,7 +143,7 @@ fn what_cannot_be_maintained_is_refused_where_it_stands() {
         (format!("SELECT level, level FROM errors WHERE {window}"), "have the same name"),
         (format!("SELECT e.title, i.title FROM errors e JOIN issues i ON i.group_id = e.group_id WHERE e.{window}"), "two columns called title"),
         (format!("SELECT count(*) AS n FROM errors WHERE title = $1 AND {window}"), "no parameters"),
-        (format!("SELECT count(*) AS n FROM errors WHERE level > 5 + 'x'::int AND {window} HAVING count(*) > 'many'::int"), "many"),
+        (format!("SELECT count(*) AS n FROM errors WHERE level > 5 + 'x'::int AND {window} HAVING count(*) > 'many'::int"), "Cannot cast string"),
         ("SELECT * FROM subscription('x')".to_owned(), "subscribe to tables"),
         (format!("SELECT group_id, (SELECT title FROM issues) AS t FROM errors WHERE {window}"), "must have one row"),
     ] {
