@@ -82,7 +82,7 @@ def test_drivers(weir):
                 cursor.fetchall()
         cursor.execute("DROP SUBSCRIPTION twice")
         cursor.fetchall()
-        with pytest.raises(Exception, match="line 1, column 37: there is no table"):
+        with pytest.raises(Exception, match="line 1, column 42: there is no table"):
             cursor.execute("CREATE SUBSCRIPTION bad AS SELECT * FROM nothing")
             cursor.fetchall()
 
