@@ -24,7 +24,9 @@ impl SharedMemory {
     }
 }
 
-/// What one query has. Those of its operators that can spill share it fairly and spill at its end.
+/// What one query has. Those of its operators that can spill share three quarters of it fairly and spill at their end; the last
+/// quarter is for those that cannot, the merging of what was spilled among them: else sorts that have filled all of it could
+/// neither merge nor go on.
 #[derive(Debug)]
 pub(crate) struct QueryMemory {
     own: FairSpillPool,
@@ -34,7 +36,7 @@ pub(crate) struct QueryMemory {
 
 impl QueryMemory {
     pub(crate) fn new(bytes_max: usize, shared: &Arc<SharedMemory>) -> Self {
-        Self { own: FairSpillPool::new(bytes_max), bytes_max, shared: Arc::clone(shared) }
+        Self { own: FairSpillPool::new(bytes_max / 4 * 3), bytes_max, shared: Arc::clone(shared) }
     }
 }
 
@@ -79,7 +81,10 @@ impl MemoryPool for QueryMemory {
                 "{whose} has {used:.1} MiB, and {name} needs {more:.1} MiB more than its share of {max:.1} MiB ({setting})"
             ))
         };
-        if self.own.try_grow(reservation, additional).is_err() {
+        let last_quarter = !reservation.consumer().can_spill() && self.own.reserved().saturating_add(additional) <= self.bytes_max;
+        if last_quarter {
+            self.own.grow(reservation, additional);
+        } else if self.own.try_grow(reservation, additional).is_err() {
             return Err(exhausted("it", self.own.reserved(), "query.max_bytes_per_query", self.bytes_max));
         }
         if self.shared.pool.try_grow(reservation, additional).is_err() {
