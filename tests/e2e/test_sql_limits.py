@@ -34,7 +34,7 @@ def limited(tmp_path_factory, started):
     [
         ("SELECT * FROM generate_series(1, 5001)", r"more than 5000 rows \(query.max_rows\): add a LIMIT"),
         (ENDLESS, r"longer than 3 s \(query.max_time\): ask for less"),
-        ("SELECT array_length(array_agg(value)) FROM generate_series(1, 20000000)", r"\(query.max_bytes_per_query\).*fewer groups"),
+        ("SELECT array_length(array_agg(value)) FROM generate_series(1, 20000000)", r"\(query.max_(bytes_per_query|spill_bytes)\).*fewer groups"),
         ("SELECT max(n) FROM (SELECT row_number() OVER (ORDER BY value % 1000, value) AS n FROM generate_series(1, 4000000))", r"\(query.max_spill_bytes\)"),
     ],
 )
