@@ -124,7 +124,8 @@ impl Catalog {
         Ok(files)
     }
 
-    /// Puts files in the place of others, as one snapshot. Either all of it is there afterwards, or none of it.
+    /// Puts files in the place of others, as one snapshot. Either all of it is there afterwards, or none of it. The same replacement
+    /// tried again, since nobody told that it was made, changes nothing.
     ///
     /// # Errors
     /// [`CatalogError::Fenced`] where another process took over; [`CatalogError::Conflict`] where a file was replaced already or
@@ -132,6 +133,10 @@ impl Catalog {
     pub async fn replace(&self, lake: &Lake, replacement: &Replacement) -> Result<i64, CatalogError> {
         let table = lake.tables.get(replacement.table).ok_or_else(|| CatalogError::Corrupt { what: format!("no table {}", replacement.table) })?;
         let mut transaction = self.begin_writing().await?;
+        // Before the fence: what was made before another process took over was made.
+        if let Some(snapshot_id) = replaced_before(&mut transaction, table, replacement).await? {
+            return Ok(snapshot_id);
+        }
         check_generation(&mut transaction, 0, replacement.generation).await?;
         let mut change = Change::begin(&mut transaction).await?;
         let snapshot_id = change.snapshot_id;
@@ -305,6 +310,25 @@ fn date_of(path: &str) -> Option<(i32, u32, u32)> {
     parts.next().is_none().then_some(date)
 }
 
+/// The snapshot of the same replacement, where it was made already: its first new file is registered (names are never used twice), or,
+/// where none comes, the files that go have all gone at once.
+async fn replaced_before(connection: &mut AnyConnection, table: &TableIds, replacement: &Replacement) -> Result<Option<i64>, CatalogError> {
+    if let Some(file) = replacement.new.first() {
+        let begun = sqlx::query_scalar("SELECT begin_snapshot FROM ducklake_data_file WHERE table_id = $1 AND path = $2");
+        return Ok(begun.bind(table.table_id).bind(&file.path).fetch_optional(&mut *connection).await?);
+    }
+    let mut ends = BTreeSet::new();
+    for id in &replacement.old {
+        let ended: Option<Option<i64>> = sqlx::query_scalar("SELECT end_snapshot FROM ducklake_data_file WHERE table_id = $1 AND data_file_id = $2")
+            .bind(table.table_id)
+            .bind(id)
+            .fetch_optional(&mut *connection)
+            .await?;
+        ends.insert(ended.flatten());
+    }
+    Ok(if ends.len() == 1 { ends.pop_first().flatten() } else { None })
+}
+
 /// Ends a file with a snapshot; returns its rows.
 async fn end_file(connection: &mut AnyConnection, table: &TableIds, id: i64, snapshot_id: i64) -> Result<i64, CatalogError> {
     let deletes: i64 = sqlx::query_scalar("SELECT count(*) FROM ducklake_delete_file WHERE data_file_id = $1 AND end_snapshot IS NULL")
@@ -420,7 +444,10 @@ mod tests {
         let mut merged = file("2026-11-23/ab", ("debug", "info"));
         merged.rows = 5;
         world.catalog.replace(&world.lake, &world.replacement(&[0, 1], vec![merged])).await.unwrap();
-        assert_eq!(world.live().await, [(2, "ab".to_owned())]);
+        let mut again = file("2026-11-23/ab", ("debug", "info"));
+        again.rows = 5;
+        world.catalog.replace(&world.lake, &world.replacement(&[0, 1], vec![again])).await.unwrap();
+        assert_eq!(world.live().await, [(2, "ab".to_owned())], "the same once more changes nothing");
         assert_eq!(world.bounds().await, ("debug".to_owned(), "info".to_owned()), "a row is gone, and its values with it");
         let (rows, next): (i64, i64) =
             sqlx::query_as("SELECT record_count, next_row_id FROM ducklake_table_stats").fetch_one(&world.catalog.pool).await.unwrap();
@@ -444,6 +471,7 @@ mod tests {
 
     async fn what_was_replaced_already_or_marked_by_others_is_a_conflict_and_changes_nothing(place: Place) {
         let world = World::with(&place, vec![file("2026-11-23/a", ("a", "b")), file("2026-11-23/b", ("a", "b"))]).await;
+        world.catalog.replace(&world.lake, &world.replacement(&[0], vec![])).await.unwrap();
         world.catalog.replace(&world.lake, &world.replacement(&[0], vec![])).await.unwrap();
         let again = world.catalog.replace(&world.lake, &world.replacement(&[1, 0], vec![])).await.unwrap_err();
         assert!(matches!(again, CatalogError::Conflict { file: 0 }), "{again}");

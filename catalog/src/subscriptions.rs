@@ -136,8 +136,22 @@ impl Catalog {
                 other => other,
             });
         }
-        writing.commit().await?;
+        if let Err(error) = writing.commit().await {
+            // A connection may end while the commit is written. Numbers are never given twice: where one is there, all of it is.
+            let made = results.iter().flatten().map(|subscription: &Subscription| subscription.id).next();
+            if !error.is_transient() || !self.has_subscription(made).await? {
+                return Err(error);
+            }
+        }
         Ok(results)
+    }
+
+    /// Whether a subscription of a number is there, once no transaction is under way that could still create it.
+    async fn has_subscription(&self, id: Option<SubscriptionId>) -> Result<bool, CatalogError> {
+        let Some(id) = id else { return Ok(false) };
+        let mut writing = self.begin_writing().await?;
+        let found: i64 = sqlx::query_scalar("SELECT count(*) FROM weir_subscription WHERE id = $1").bind(id as i64).fetch_one(&mut *writing).await?;
+        Ok(found > 0)
     }
 
     /// Changes query and options; `bump_version` where what its alerts mean changes.
