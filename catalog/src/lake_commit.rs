@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sqlx::{AnyConnection, Row};
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use weir_protocol::deletion::Deletion;
 
-use crate::database::{Catalog, flag};
+use crate::alerts::ROWS_PER_STATEMENT;
+use crate::database::{Catalog, flag, parameters};
 use crate::error::CatalogError;
 use crate::lake::{Change, Lake, TableIds};
 use crate::state::{GroupHashRow, IssueStateRow};
@@ -220,68 +221,90 @@ pub(crate) async fn insert_file(connection: &mut AnyConnection, table: &TableIds
             .execute(&mut *connection)
             .await?;
     }
-    for statistics in &file.statistics {
-        let (column_id, column_type) =
+    let statistics = file.statistics.iter().map(|statistics| {
+        let column =
             table.columns.get(&statistics.path).ok_or_else(|| CatalogError::Corrupt { what: format!("no column {} of {}", statistics.path, file.table) })?;
-        insert_statistics(connection, table.table_id, *column_id, column_type, file_id, statistics).await?;
-    }
-    Ok(())
+        Ok(KnownColumn::of(column, statistics))
+    });
+    insert_statistics(connection, table.table_id, file_id, &statistics.collect::<Result<Vec<_>, CatalogError>>()?).await
 }
 
-async fn insert_statistics(
-    connection: &mut AnyConnection,
-    table_id: i64,
+/// Statistics of a column as they are stored.
+struct KnownColumn<'a> {
     column_id: i64,
-    column_type: &str,
-    file_id: i64,
-    statistics: &ColumnStatistics,
-) -> Result<(), CatalogError> {
-    // JSON has no NaN, so no column of ours ever holds one.
-    let contains_nan = column_type.starts_with("float").then_some(false);
-    let (min, max) = statistics.bounds.as_ref().map(|(min, max)| (lower(min), upper(max))).unzip();
-    sqlx::query("INSERT INTO ducklake_file_column_stats VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, NULL)")
-        .bind(file_id)
+    column_type: &'a str,
+    statistics: &'a ColumnStatistics,
+    bounds: Bounds,
+    /// JSON has no NaN, so no column of ours ever holds one.
+    contains_nan: Option<bool>,
+}
+
+impl<'a> KnownColumn<'a> {
+    fn of((column_id, column_type): &'a (i64, String), statistics: &'a ColumnStatistics) -> Self {
+        let bounds = statistics.bounds.as_ref().map(|(min, max)| (lower(min), upper(max))).unzip();
+        Self { column_id: *column_id, column_type, statistics, bounds, contains_nan: column_type.starts_with("float").then_some(false) }
+    }
+}
+
+/// Registers the statistics of a file, and widens those of its table. A file has a hundred columns, and a database may be some way
+/// off: what can be one statement is one.
+async fn insert_statistics(connection: &mut AnyConnection, table_id: i64, file_id: i64, columns: &[KnownColumn<'_>]) -> Result<(), CatalogError> {
+    for some in columns.chunks(ROWS_PER_STATEMENT) {
+        let sql = format!(
+            "INSERT INTO ducklake_file_column_stats (data_file_id, table_id, column_id, column_size_bytes, value_count, null_count, min_value, max_value, contains_nan)
+             VALUES {}",
+            parameters(some.len(), 9)
+        );
+        let query = some.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, column| {
+            query
+                .bind(file_id)
+                .bind(table_id)
+                .bind(column.column_id)
+                .bind(column.statistics.bytes as i64)
+                .bind((column.statistics.values - column.statistics.nulls) as i64)
+                .bind(column.statistics.nulls as i64)
+                .bind(column.bounds.0.clone())
+                .bind(column.bounds.1.clone())
+                .bind(column.contains_nan)
+        });
+        query.persistent(false).execute(&mut *connection).await?;
+    }
+    let rows = sqlx::query("SELECT column_id, contains_null, min_value, max_value FROM ducklake_table_column_stats WHERE table_id = $1")
         .bind(table_id)
-        .bind(column_id)
-        .bind(statistics.bytes as i64)
-        .bind((statistics.values - statistics.nulls) as i64)
-        .bind(statistics.nulls as i64)
-        .bind(&min)
-        .bind(&max)
-        .bind(contains_nan)
-        .execute(&mut *connection)
+        .fetch_all(&mut *connection)
         .await?;
-    let row = sqlx::query("SELECT contains_null, min_value, max_value FROM ducklake_table_column_stats WHERE table_id = $1 AND column_id = $2")
-        .bind(table_id)
-        .bind(column_id)
-        .fetch_optional(&mut *connection)
-        .await?;
-    let Some(row) = row else {
-        sqlx::query("INSERT INTO ducklake_table_column_stats VALUES ($1, $2, $3, $4, $5, $6, NULL)")
+    let mut known: BTreeMap<i64, (bool, Bounds)> = BTreeMap::new();
+    for row in rows {
+        let contains_null = flag(&row, "contains_null")?.unwrap_or(true);
+        known.insert(row.try_get("column_id")?, (contains_null, (row.try_get("min_value")?, row.try_get("max_value")?)));
+    }
+    for column in columns {
+        let nulls = column.statistics.nulls > 0;
+        let Some((contains_null, bounds)) = known.get(&column.column_id) else {
+            sqlx::query("INSERT INTO ducklake_table_column_stats VALUES ($1, $2, $3, $4, $5, $6, NULL)")
+                .bind(table_id)
+                .bind(column.column_id)
+                .bind(nulls)
+                .bind(column.contains_nan)
+                .bind(&column.bounds.0)
+                .bind(&column.bounds.1)
+                .execute(&mut *connection)
+                .await?;
+            continue;
+        };
+        let wider = widened(column.column_type, bounds.clone(), column.bounds.clone());
+        if wider == *bounds && (*contains_null || !nulls) {
+            continue;
+        }
+        sqlx::query("UPDATE ducklake_table_column_stats SET contains_null = $3, min_value = $4, max_value = $5 WHERE table_id = $1 AND column_id = $2")
             .bind(table_id)
-            .bind(column_id)
-            .bind(statistics.nulls > 0)
-            .bind(contains_nan)
-            .bind(&min)
-            .bind(&max)
+            .bind(column.column_id)
+            .bind(*contains_null || nulls)
+            .bind(wider.0)
+            .bind(wider.1)
             .execute(&mut *connection)
             .await?;
-        return Ok(());
-    };
-    let (old_min, old_max): (Option<String>, Option<String>) = (row.try_get("min_value")?, row.try_get("max_value")?);
-    let (new_min, new_max) = widened(column_type, (old_min.clone(), old_max.clone()), (min, max));
-    let contains_null = flag(&row, "contains_null")?.unwrap_or(true);
-    if (&new_min, &new_max) == (&old_min, &old_max) && (contains_null || statistics.nulls == 0) {
-        return Ok(());
     }
-    sqlx::query("UPDATE ducklake_table_column_stats SET contains_null = $3, min_value = $4, max_value = $5 WHERE table_id = $1 AND column_id = $2")
-        .bind(table_id)
-        .bind(column_id)
-        .bind(contains_null || statistics.nulls > 0)
-        .bind(new_min)
-        .bind(new_max)
-        .execute(&mut *connection)
-        .await?;
     Ok(())
 }
 
