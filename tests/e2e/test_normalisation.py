@@ -78,9 +78,10 @@ def is_made(value):
 EVENT_ID = "9ec79c33ec9942ab8353589fcb2e04dc"
 
 
-def normalised(payloads, **context):
+def normalised(payloads, places=None, **context):
     lines = "".join(given(payload, EVENT_ID, **context) + "\n" for payload in payloads)
-    done = subprocess.run([NORMALISE], input=lines, capture_output=True, text=True, check=True)
+    env = {**os.environ, **({"WEIR_GEO__DATABASE": places} if places else {})}
+    done = subprocess.run([NORMALISE], input=lines, capture_output=True, text=True, check=True, env=env)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -147,6 +148,43 @@ def test_user_agents():
     reference = Reference()
     differing = [(agent, unexplained(ours, reference.normalised(payload))) for agent, payload, ours in zip(USER_AGENTS.splitlines(), payloads, normalised(payloads))]
     assert not any(found for _, found in differing), said(differing)
+
+
+def places_of_addresses(path):
+    """A small database in MaxMind's format."""
+    named = lambda name: {"names": {"en": name, "de": name + "-de"}}
+    writer = MMDBWriter(ip_version=6, ipv4_compatible=True, database_type="GeoLite2-City", languages=["en"])
+    austria = {"country": {"iso_code": "AT", **named("Austria")}}
+    writer.insert_network(IPSet(["81.2.69.0/24"]), {**austria, "city": named("Vienna"), "subdivisions": [{"iso_code": "9", **named("Vienna State")}]})
+    writer.insert_network(IPSet(["2001:db8::/32"]), austria)
+    writer.insert_network(IPSet(["81.2.70.0/24"]), {"city": {"names": {"de": "Wien"}}})
+    writer.to_db_file(str(path))
+    return str(path)
+
+
+def test_places_of_addresses(tmp_path):
+    places = places_of_addresses(tmp_path / "places.mmdb")
+    users = [{"ip_address": ip} for ip in ("81.2.69.142", "2001:db8::1", "81.2.70.1", "8.8.8.8", "::ffff:81.2.69.142", "127.0.0.1", "nonsense", None)]
+    users += [{"ip_address": "81.2.69.142", "geo": geo} for geo in ({"country_code": "DE"}, {}, None, "x", {"unknown": 1})] + [{"id": "1"}]
+    payloads = [json.dumps({"user": user}) for user in users]
+    reference, ours = Reference(places), normalised(payloads, places)
+    differing = [(user, unexplained(one, reference.normalised(payload))) for user, payload, one in zip(users, payloads, ours)]
+    assert not any(found for _, found in differing), said(differing)
+    assert ours[0]["user"]["geo"] == {"country_code": "AT", "city": "Vienna", "subdivision": "Vienna State", "region": "Austria"}
+
+
+def test_the_program_fills_in_places(fresh, tmp_path):
+    weir = fresh(env={"WEIR_GEO__DATABASE": places_of_addresses(tmp_path / "places.mmdb")}).start()
+    body, event_id = error(user={"id": "7", "ip_address": "81.2.69.142"})
+    weir.send(body, weir.project)
+    stored = json.loads(weir.until(f"SELECT payload AS n FROM payloads WHERE event_id = '{event_id}'", lambda got: got is not None))
+    assert stored["user"]["geo"]["city"] == "Vienna"
+    assert weir.stop() == 0
+    (tmp_path / "none.mmdb").write_text("no database")
+    for path, words in (("none.mmdb", "it is no MaxMind database"), ("missing.mmdb", "cannot be read")):
+        broken = fresh(env={"WEIR_GEO__DATABASE": str(tmp_path / path)})
+        assert broken.serve().process.wait(60) != 0
+        assert path in broken.said() and words in broken.said(), broken.said()
 
 
 def test_what_makes_no_event():
