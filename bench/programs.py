@@ -1,5 +1,6 @@
 """The programs that are measured, run on empty folders and seen from outside: what they cost is what Linux says of their processes."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -7,6 +8,7 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -152,6 +154,13 @@ class Weir(Process):
 
     def disk_bytes(self):
         return bytes_in(self.data)
+
+    def live_bytes(self):
+        """The catalog and the files that its newest snapshot names, without replaced files; asked of a program that has stopped."""
+        catalog = self.data / "catalog.sqlite"
+        with contextlib.closing(sqlite3.connect(f"file:{catalog}?mode=ro", uri=True)) as connection:
+            [(files,)] = connection.execute("SELECT sum(file_size_bytes) FROM ducklake_data_file WHERE end_snapshot IS NULL")
+        return catalog.stat().st_size + (files or 0)
 
     def disk_parts(self):
         parts = {entry.name: bytes_in(entry) if entry.is_dir() else entry.stat().st_size for entry in sorted(self.data.iterdir())}
