@@ -1,6 +1,7 @@
 """The programs that are measured, run on empty folders and seen from outside: what they cost is what Linux says of their processes."""
 
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -23,6 +24,16 @@ DRAIN_S = 600
 
 class Unavailable(Exception):
     """A program that could not be installed or started; the text says what was seen."""
+
+
+def clients(cache, requirements):
+    """The Python of tests/run, which has the packages of tests/requirements.txt; made where it is missing."""
+    venv = cache / "venv" / hashlib.sha256(requirements.read_bytes()).hexdigest()[:16]
+    if not (venv / "ready").exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
+        subprocess.run([venv / "bin/pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements], check=True)
+        (venv / "ready").touch()
+    return venv / "bin/python"
 
 
 def free_port():
@@ -88,14 +99,14 @@ class Process:
 
 
 class Weir(Process):
-    """`weir serve` with its own defaults on a data directory of its own."""
+    """`weir serve` with its own defaults, and the settings that are given, on a data directory of its own."""
 
-    def __init__(self, binary, data):
+    def __init__(self, binary, data, **settings):
         super().__init__()
         self.binary, self.data = binary, pathlib.Path(data)
         self.http, self.flight = free_port(), free_port()
         self.url = f"grpc://127.0.0.1:{self.flight}"
-        self.env = {name: value for name, value in os.environ.items() if not name.startswith("WEIR_")}
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith("WEIR_")} | settings
         self._token = None
 
     def start(self):
