@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+from clock import days_ago, preloaded
 from duck import attached
 from envelopes import envelope, error, logs, transaction
 from test_restart import check_exactly_once, join, load
@@ -159,6 +160,47 @@ def test_retention_by_project(weir):
     for days in ("0", "4000"):
         ran = weir.run("project", "set", "short", "--retention-days", days)
         assert ran.returncode != 0 and "use 1 to 3650" in ran.stderr
+
+
+def test_rows_leave_when_their_time_is_over(fresh, tmp_path):
+    library = preloaded(tmp_path)
+    weir = fresh(env={**MANY_COMMITS, "WEIR_LAKE__GRACE": "200ms"})
+    present = dict(weir.env)
+    sent = {}
+
+    def live_for_a_while(days):
+        """Sends one event to each project as of so many days ago, and stops with it committed."""
+        weir.env = {**present, **(days_ago(library, days) if days else {})}
+        weir.start()
+        if not sent:
+            weir.create_project("short")
+            weir.cli("project", "set", "short", "--retention-days", "30")
+        for project in (weir.project, next(p for p in weir.projects() if p.slug == "short")):
+            # Stored with the days that its project keeps events: the doors hear of a change within some seconds.
+            keeps = 30 if project.slug == "short" else 90
+            body, event_id = error(message=f"secret-of-{project.slug}-{days}", timestamp=None)
+            weir.send(body, project)
+            weir.until(f"SELECT count(*) AS n FROM errors WHERE event_id = '{event_id}'", 1)
+            sent[project.slug, days] = event_id
+            weir.until(f"SELECT retention_days AS n FROM projects WHERE slug = '{project.slug}'", keeps)
+        assert weir.stop() == 0
+
+    for days in (100, 40, 0):
+        live_for_a_while(days)
+    weir.env = present
+    weir.start()
+    kept = {("default", 40), ("default", 0), ("short", 0)}
+    weir.until("SELECT count(*) AS n FROM errors", len(kept))
+    ids = {row["event_id"] for row in weir.query("SELECT event_id FROM errors")}
+    assert ids == {sent[key] for key in kept}
+    assert {row["event_id"] for row in weir.query("SELECT event_id FROM payloads")} == ids
+    # What is over leaves the disk, too, once nobody reads older snapshots any more.
+    until("cleaned up", lambda: (report := maintenance(weir))["replaced_files"] == 0 and report["backlog_files"] == 0 and report["passes"] > 2)
+    duck = attached(weir)
+    assert {str(row[0]).replace("-", "") for row in duck.execute("SELECT event_id FROM lake.errors").fetchall()} == ids
+    on_disk = {key for path in files(weir, "payloads") for key in sent if duck.execute(
+        f"SELECT count(*) FROM read_parquet('{path}') WHERE payload LIKE '%secret-of-{key[0]}-{key[1]}%'").fetchone()[0]}
+    assert on_disk == kept
 
 
 def test_killed_again_and_again_while_files_are_merged(fresh):
