@@ -13,8 +13,9 @@ from envelopes import parse, recorded
 from odd_events import odd_events
 from relay_reference import MISSING, Reference, comparable, differences, given
 
-SEED = int(os.environ.get("WEIR_ODD_EVENTS_SEED", "20261124"))
-COUNT = int(os.environ.get("WEIR_ODD_EVENTS_COUNT", "1500"))
+DEFAULTS = (20261124, 1500)
+SEED = int(os.environ.get("WEIR_ODD_EVENTS_SEED", DEFAULTS[0]))
+COUNT = int(os.environ.get("WEIR_ODD_EVENTS_COUNT", DEFAULTS[1]))
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", pathlib.Path.home() / ".cache/weir/target"))
 NORMALISE = TARGET / "release/examples/normalise"
 NOTES_MAX = 1000
@@ -72,8 +73,15 @@ DELIBERATE = [
 
 
 def is_made(value):
-    return isinstance(value, str) and EVENT_ID.startswith(value)
+    """A trace id that is made is the event's id, a span id the half of it."""
+    return value in (EVENT_ID, EVENT_ID[:16])
 
+
+# What differs without a purpose among the events of the default seed: what was changed in the event, and the place that differs.
+KNOWN = {
+    # Relay remarks on a method as it came, we on the one in upper case.
+    ("request.method", ("_meta", "request", "method", "", "val")),
+}
 
 EVENT_ID = "9ec79c33ec9942ab8353589fcb2e04dc"
 
@@ -139,7 +147,9 @@ def test_odd_events():
     reference = Reference()
     differing = [(changed, unexplained(ours, reference.normalised(payload))) for (changed, _), payload, ours in zip(events, payloads, normalised(payloads))]
     differing = [(changed, found) for changed, found in differing if found]
-    # Where two odd things meet a limit at once a few still differ, in what is remarked on more than in what is stored.
+    if (SEED, COUNT) == DEFAULTS:
+        assert {(changed, path) for changed, found in differing for path, _, _ in found} == KNOWN, said(differing)
+    # Where two odd things meet a limit at once a few more differ, in what is remarked on more than in what is stored.
     assert len(differing) * 300 <= COUNT, f"seed {SEED}: {len(differing)} of {COUNT} differ\n{said(differing)}"
 
 
