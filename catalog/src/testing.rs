@@ -39,7 +39,6 @@ impl Place {
 }
 
 /// Runs a test in a schema of its own, or says that it does not.
-#[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 pub(crate) async fn in_postgres(test: &str, run: impl AsyncFnOnce(Place)) {
     let Ok(server) = std::env::var(SERVER) else {
         // Written past the capture of the test harness, which shows nothing of a test that passes.

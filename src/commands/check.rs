@@ -58,7 +58,7 @@ async fn catalog(location: &CatalogLocation) -> (Result<String, String>, bool) {
     let catalog = match Catalog::open_existing(location).await {
         Ok(Some(catalog)) => catalog,
         Ok(None) => return (Ok(format!("none yet in {location}; the first start makes it")), false),
-        Err(error) => return (Err(error.to_string()), true),
+        Err(error) => return (Err(error.to_string()), false),
     };
     let projects = catalog.projects().await;
     catalog.close().await;

@@ -11,7 +11,7 @@ import postgres
 import pytest
 from envelopes import as_recorded, error, recorded
 from test_restart import check_exactly_once, join, load, rows
-from weir import START_S, UNTIL_S, free_port
+from weir import START_S, UNTIL_S, free_port, until
 
 QUICK = {"WEIR_COMMIT__MAX_AGE": "200ms"}
 # What names our own connections; psql and DuckDB have other names.
@@ -44,14 +44,6 @@ def loaded(weir, project):
         join(threads)
 
 
-def until(what, holds):
-    end = time.monotonic() + UNTIL_S
-    while not (value := holds()):
-        assert time.monotonic() < end, f"not {what} after {UNTIL_S} s"
-        time.sleep(0.05)
-    return value
-
-
 def all_is_committed(weir, acknowledged):
     """Each acknowledged event is one row, also when everything is read back from what was committed."""
     check_exactly_once(weir, acknowledged)
@@ -61,7 +53,7 @@ def all_is_committed(weir, acknowledged):
     with contextlib.closing(duck.attached(weir)) as connection:
         counts = "SELECT count(event_id), count(DISTINCT event_id) FROM lake.errors"
         wanted = weir.value("SELECT count(*) AS n FROM errors")
-        until("committed", lambda: connection.execute(counts).fetchone() == (wanted, wanted))
+        until(lambda: connection.execute(counts).fetchone(), (wanted, wanted))
 
 
 def refused(program):
@@ -96,7 +88,7 @@ def test_rows_after_a_restart_are_the_rows_before(in_postgres):
     with contextlib.closing(duck.attached(weir)) as connection:
         for table in ("errors", "spans", "logs", "payloads"):
             wanted = weir.value(f"SELECT count(*) AS n FROM {table}")
-            until(f"{table} in the lake", lambda: connection.execute(f"SELECT count(*) FROM lake.{table}").fetchone()[0] == wanted)
+            until(lambda: connection.execute(f"SELECT count(*) FROM lake.{table}").fetchone()[0], wanted, f"{table} in the lake")
         ours = weir.query("SELECT title, count(*) AS n, min(received) AS first FROM errors GROUP BY title ORDER BY title")
         theirs = connection.execute("SELECT title, count(*), min(received) FROM lake.errors GROUP BY title ORDER BY title").fetchall()
         assert [(row["title"], row["n"]) for row in ours] == [row[:2] for row in theirs]
@@ -183,7 +175,7 @@ def test_a_process_whose_partition_was_taken_over_commits_no_more(in_postgres, f
         first.post(f"/api/{project.id}/envelope/", error(release="lost@1")[0], project.auth)
     assert first.process.wait(UNTIL_S) == 1
     assert "another weir process has taken this partition over" in first.said()
-    until("committed", lambda: second.catalog("SELECT generation FROM weir_partition_owner") == [["2"]])
+    assert second.catalog("SELECT generation FROM weir_partition_owner") == [["2"]]
     second.kill()
     second.start()
     second.until("SELECT count(*) AS n FROM errors WHERE release = 'load@1'", 2)
@@ -217,10 +209,10 @@ def test_connections_that_are_dropped_in_the_middle_of_a_commit(fresh, server):
         for _ in range(10):
             commits = weir.catalog("SELECT max(next_offset) FROM weir_commit")
             standby("nobody")
-            until("a commit that waits", lambda: weir.catalog(f"SELECT pid {waiting}"))
+            until(lambda: weir.catalog(f"SELECT pid {waiting}"), bool, "a commit that waits")
             weir.catalog(f"SELECT pg_terminate_backend(pid) {waiting}")
             standby("")
-            until("a commit after it", lambda: weir.catalog("SELECT max(next_offset) FROM weir_commit") != commits)
+            until(lambda: weir.catalog("SELECT max(next_offset) FROM weir_commit"), lambda reached: reached != commits, "a commit after it")
     assert weir.metrics()["commit_failures_total", ""] > 0
     all_is_committed(weir, acknowledged)
 
@@ -229,19 +221,19 @@ def test_a_server_that_is_away_for_a_while(fresh, server):
     weir = fresh(env=QUICK, catalog_url=postgres.new_database(server.url)).start()
     project = weir.project
     with loaded(weir, project) as acknowledged:
-        until("acknowledged", lambda: len(acknowledged) > 50)
+        until(lambda: len(acknowledged), lambda count: count > 50)
         for signal in ("INT", "QUIT"):
             server.stop(signal)
             before = len(acknowledged)
-            until("acknowledged while the catalog is away", lambda: len(acknowledged) > before + 50)
-            trouble = until("told by the health page", lambda: weir.get("/_health/?full").json()["graph"]["trouble"])
+            until(lambda: len(acknowledged), lambda count: count > before + 50, "acknowledged while the catalog is away")
+            trouble = until(lambda: weir.get("/_health/?full").json()["graph"]["trouble"], bool, "told by the health page")
             assert "is tried again" in trouble
             assert weir.get("/_health/").status == 503
             # Nobody knows whether this key is one: come again.
             unknown = {"X-Sentry-Auth": f"Sentry sentry_key={'5' * 32}, sentry_version=7"}
             assert weir.post(f"/api/{project.id}/envelope/", error()[0], unknown).status == 503
             server.start()
-            until("healthy again", lambda: weir.get("/_health/").status == 200)
+            until(lambda: weir.get("/_health/").status, 200, "healthy again")
             unknown = {"X-Sentry-Auth": f"Sentry sentry_key={'6' * 32}, sentry_version=7"}
             assert weir.post(f"/api/{project.id}/envelope/", error()[0], unknown).status in (401, 403)
     all_is_committed(weir, acknowledged)
@@ -251,6 +243,6 @@ def test_an_idle_program_tells_that_the_catalog_is_away(fresh, server):
     weir = fresh(catalog_url=postgres.new_database(server.url)).start()
     weir.until_still()
     server.stop()
-    until("told", lambda: weir.get("/_health/").status != 200)
+    until(lambda: weir.get("/_health/").status, 503)
     server.start()
-    until("well again", lambda: weir.get("/_health/").status == 200)
+    until(lambda: weir.get("/_health/").status, 200)
