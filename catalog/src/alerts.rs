@@ -9,7 +9,7 @@ use weir_protocol::ids::{OrgId, ProjectId};
 use weir_protocol::limits;
 use weir_protocol::subscription::{ActiveAlert, SubscriptionId, Transition, TransitionKind};
 
-use crate::database::{Catalog, parameters};
+use crate::database::{Catalog, Dialect};
 use crate::error::CatalogError;
 use crate::lake_commit::check_fence;
 use crate::subscriptions::projects_of;
@@ -213,7 +213,7 @@ type Standing = BTreeMap<SubscriptionId, Option<String>>;
 async fn standing(connection: &mut AnyConnection, named: BTreeSet<SubscriptionId>) -> Result<Standing, CatalogError> {
     let mut found = BTreeMap::new();
     for some in named.into_iter().collect::<Vec<_>>().chunks(ROWS_PER_STATEMENT) {
-        let sql = format!("SELECT id, projects FROM weir_subscription WHERE id IN {}", parameters(1, some.len()));
+        let sql = format!("SELECT id, projects FROM weir_subscription WHERE id IN {}", Dialect::of(connection).parameters(1, some.len()));
         let query = some.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, id| query.bind(*id as i64));
         for row in query.persistent(false).fetch_all(&mut *connection).await? {
             found.insert(row.try_get::<i64, _>("id")? as SubscriptionId, row.try_get("projects")?);
@@ -231,7 +231,7 @@ async fn insert_history(connection: &mut AnyConnection, transitions: &[Transitio
         let sql = format!(
             "INSERT INTO weir_alert (seq, id, subscription_id, subscription, version, org_id, project_id, projects, alert_key, kind, severity, alert_row, event_ms, fired_ms)
              VALUES {} ON CONFLICT (id) DO NOTHING RETURNING id",
-            parameters(some.len(), 14)
+            Dialect::of(connection).parameters(some.len(), 14)
         );
         let query = (first..).zip(some).fold(sqlx::query_scalar::<_, String>(AssertSqlSafe(sql)), |query, (seq, (t, projects))| {
             query
@@ -262,7 +262,7 @@ pub(crate) fn key_hash(key: &str) -> String {
 
 async fn delete_active(connection: &mut AnyConnection, ended: &[(SubscriptionId, String)]) -> Result<(), CatalogError> {
     for some in ended.chunks(ROWS_PER_STATEMENT) {
-        let sql = format!("DELETE FROM weir_alert_active WHERE (subscription_id, key_hash) IN (VALUES {})", parameters(some.len(), 2));
+        let sql = format!("DELETE FROM weir_alert_active WHERE (subscription_id, key_hash) IN (VALUES {})", Dialect::of(connection).parameters(some.len(), 2));
         let query = some.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, (subscription, key)| query.bind(*subscription as i64).bind(key_hash(key)));
         query.persistent(false).execute(&mut *connection).await?;
     }
@@ -278,7 +278,7 @@ async fn upsert_active(connection: &mut AnyConnection, active: &[ActiveAlert], s
             "INSERT INTO weir_alert_active (subscription_id, key_hash, alert_key, version, escalated, since_ms, fired_ms, notified_ms, alert_row) VALUES {}
              ON CONFLICT (subscription_id, key_hash) DO UPDATE SET version = excluded.version, escalated = excluded.escalated,
               since_ms = excluded.since_ms, fired_ms = excluded.fired_ms, notified_ms = excluded.notified_ms, alert_row = excluded.alert_row",
-            parameters(some.len(), 9)
+            Dialect::of(connection).parameters(some.len(), 9)
         );
         let query = some.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, alert| {
             query

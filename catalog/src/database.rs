@@ -96,6 +96,17 @@ impl Dialect {
         }
     }
 
+    /// `($1, $2), ($3, $4)`: the parameters of some rows with so many columns each, to be bound in their order. SQLite gets question
+    /// marks: thousands of names are looked through for each one.
+    pub(crate) fn parameters(self, rows: usize, columns: usize) -> String {
+        let one = |number: usize| match self {
+            Self::Sqlite => "?".to_owned(),
+            Self::Postgres => format!("${}", number + 1),
+        };
+        let row = |row: usize| (0..columns).map(|column| one(row * columns + column)).collect::<Vec<_>>().join(", ");
+        (0..rows).map(|number| format!("({})", row(number))).collect::<Vec<_>>().join(", ")
+    }
+
     /// Begins a transaction that no other writer of the catalog has at the same time: SQLite's own lock, or an advisory one that
     /// belongs to the schema. Each statement after it sees whatever was committed before it.
     async fn begin(self, pool: &AnyPool) -> Result<Transaction<'static, Any>, CatalogError> {
@@ -326,12 +337,6 @@ async fn check_server(mut connection: AnyConnection, location: &CatalogLocation)
     reason.map_or(Ok(()), |reason| Err(CatalogError::Unsuitable { location: location.to_string(), reason }))
 }
 
-/// `($1, $2), ($3, $4)`: the parameters of some rows with so many columns each.
-pub(crate) fn parameters(rows: usize, columns: usize) -> String {
-    let row = |row: usize| (1..=columns).map(|column| format!("${}", row * columns + column)).collect::<Vec<_>>().join(", ");
-    (0..rows).map(|number| format!("({})", row(number))).collect::<Vec<_>>().join(", ")
-}
-
 /// A truth value, which SQLite keeps as a number.
 pub(crate) fn flag(row: &sqlx::any::AnyRow, column: &str) -> Result<Option<bool>, CatalogError> {
     use sqlx::ValueRef;
@@ -424,7 +429,7 @@ pub(crate) mod tests {
 
     #[test]
     fn parameters_are_numbered() {
-        assert_eq!(parameters(2, 3), "($1, $2, $3), ($4, $5, $6)");
-        assert_eq!(parameters(1, 2), "($1, $2)");
+        assert_eq!(Dialect::Postgres.parameters(2, 3), "($1, $2, $3), ($4, $5, $6)");
+        assert_eq!(Dialect::Sqlite.parameters(2, 2), "(?, ?), (?, ?)");
     }
 }

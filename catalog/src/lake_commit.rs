@@ -6,7 +6,7 @@ use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use weir_protocol::deletion::Deletion;
 
 use crate::alerts::ROWS_PER_STATEMENT;
-use crate::database::{Catalog, flag, parameters};
+use crate::database::{Catalog, Dialect, flag};
 use crate::error::CatalogError;
 use crate::lake::{Change, Lake, TableIds};
 use crate::state::{GroupHashRow, IssueStateRow};
@@ -253,7 +253,7 @@ async fn insert_statistics(connection: &mut AnyConnection, table_id: i64, file_i
         let sql = format!(
             "INSERT INTO ducklake_file_column_stats (data_file_id, table_id, column_id, column_size_bytes, value_count, null_count, min_value, max_value, contains_nan)
              VALUES {}",
-            parameters(some.len(), 9)
+            Dialect::of(connection).parameters(some.len(), 9)
         );
         let query = some.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, column| {
             query

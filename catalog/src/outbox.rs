@@ -13,7 +13,7 @@ use weir_protocol::notify::{NotifyTarget, redacted_target};
 use weir_protocol::subscription::{SubscriptionId, Transition};
 
 use crate::alerts::{AlertQuery, ROWS_PER_STATEMENT, key_hash, kind_of};
-use crate::database::{Catalog, parameters};
+use crate::database::{Catalog, Dialect};
 use crate::error::CatalogError;
 use crate::secret::SecretKey;
 use crate::sequence;
@@ -177,7 +177,7 @@ impl Catalog {
                 "SELECT o.seq, o.sealed, s.sealed AS subscription_sealed,
                         a.id, a.subscription_id, a.subscription, a.version, a.org_id, a.project_id, a.alert_key, a.kind, a.severity, a.alert_row, a.event_ms, a.fired_ms
                  FROM weir_outbox o JOIN weir_alert a ON a.id = o.alert_id JOIN weir_subscription s ON s.id = o.subscription_id WHERE o.seq IN {} ORDER BY o.seq",
-                parameters(1, some.len())
+                self.dialect.parameters(1, some.len())
             );
             let query = some.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, seq| query.bind(*seq as i64));
             let rows = query.persistent(false).fetch_all(&self.pool).await?;
@@ -240,7 +240,7 @@ pub(crate) async fn enqueue(connection: &mut AnyConnection, secrets: &SecretKey,
         let sealed = (first..).zip(some).map(|(seq, (_, target, _))| secrets.seal(&place(seq), target)).collect::<Result<Vec<_>, _>>()?;
         let sql = format!(
             "INSERT INTO weir_outbox (seq, alert_id, receiver, subscription_id, key_hash, host, target, sealed, attempts, due_ms, created_ms) VALUES {}",
-            parameters(some.len(), 11)
+            Dialect::of(connection).parameters(some.len(), 11)
         );
         let query = (first..).zip(some).zip(sealed).fold(sqlx::query(AssertSqlSafe(sql)), |query, ((seq, (transition, target, parsed)), sealed)| {
             query
