@@ -17,7 +17,7 @@ use crate::engine::EngineOptions;
 use crate::functions::{self, WriteOut};
 use crate::hex_id::CompareBytes;
 use crate::scope::Scope;
-use crate::subscription::{AlertsTable, Control, SubscriptionFunction};
+use crate::subscription::{AlertsTable, Control, DeliveriesTable, SubscriptionFunction};
 use crate::tables::{CATALOG, Catalog, PlannedTable, SCHEMA, Tables, scoped};
 use crate::views;
 
@@ -97,6 +97,7 @@ impl Sessions {
         state.register_udtf(SubscriptionFunction::NAME, Arc::new(SubscriptionFunction::new(scope.clone(), self.subscriptions.clone())));
         let mut tables = scoped(scope, deletions)?;
         tables.insert(AlertsTable::NAME.to_owned(), Arc::new(AlertsTable::new(scope.clone(), self.subscriptions.clone())));
+        tables.insert(DeliveriesTable::NAME.to_owned(), Arc::new(DeliveriesTable::new(scope.clone(), self.subscriptions.clone())));
         register(&state, &tables);
         for (name, sql) in views::VIEWS {
             let plan = state.create_logical_plan(sql).await?;
