@@ -13,6 +13,10 @@ use crate::decode::Context;
 use crate::interpret::Knowledge;
 use crate::rows::Common;
 
+fn transaction(item: &Item) -> Fact {
+    super::transaction(item, &Knowledge::default())
+}
+
 /// An item of the given header and payload, received in November 2026.
 pub(crate) fn item(header: &str, payload: &str) -> Item {
     let text = format!("{{}}\n{header}\n{}\n", payload.replace('\n', " "));
