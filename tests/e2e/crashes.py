@@ -150,11 +150,11 @@ class Load:
 class Killer:
     """Kills the program at the moment that something is seen, or after a time."""
 
-    def __init__(self, weir):
+    def __init__(self, weir, kills=None):
         self.weir, self.target, self.delay_s = weir, None, 0.0
         self.hit = threading.Event()
         self.watch = watching.Watch(weir.data, self.seen)
-        self.kills = collections.Counter()
+        self.kills = kills or collections.Counter()
 
     def seen(self, sight):
         if sight == self.target and not self.hit.is_set():

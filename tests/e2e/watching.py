@@ -85,6 +85,7 @@ class Watch:
                     self.seen(what)
 
     def close(self):
-        self.closing.set()
-        self.thread.join(10)
-        os.close(self.fd)
+        if not self.closing.is_set():
+            self.closing.set()
+            self.thread.join(10)
+            os.close(self.fd)
