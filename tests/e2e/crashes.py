@@ -277,7 +277,7 @@ class Ledger:
         numbers = [r["short_id"] for r in weir.query("SELECT short_id FROM issues")]
         assert len(numbers) == len(set(numbers)), "two issues have one number"
 
-    def check_alerts(self, rounds):
+    def check_alerts(self):
         """Every transition is told, under one id with one body, in order; what fires resolves before it fires again."""
         weir, hook = self.weir, self.hook
         weir.until("SELECT count(*) AS n FROM alerts WHERE delivered_time IS NULL", 0)

@@ -79,11 +79,12 @@ class Content:
         self.base, self.folder, self.changes, self.syncs = base, folder, [], []
 
     def durable(self, place):
-        """Whether a change at a place of the log was synced: no sync counts that follows one which failed."""
-        for covered, well in self.syncs:
-            if covered > place:
-                return well
-        return False
+        """Whether a change at a place of the log was synced.
+
+        Linux takes the pages of a file for clean once a sync of them failed, so that no later sync writes them. Names are not forgotten so.
+        """
+        covering = [well for covered, well in self.syncs if covered > place]
+        return any(covering) if self.folder else bool(covering) and covering[0]
 
 
 # What becomes of what was not synced.
@@ -111,6 +112,11 @@ class PowerCut:
 
     def cut(self, dice, fate):
         """Leaves the directory as the power cut found the disk. The program must be dead. Says how much was not synced."""
+        if keep := os.environ.get("WEIR_KEEP_CUTS"):
+            shutil.rmtree(keep, ignore_errors=True)
+            shutil.copytree(self.base, pathlib.Path(keep) / "base")
+            shutil.copytree(self.data, pathlib.Path(keep) / "data")
+            shutil.copy(self.faults.log, pathlib.Path(keep) / "log")
         log = records(self.faults.log)
         moment = dice.randrange(log[-1][0] + 1) if log and fate == "up to a moment" else None
         by_inode, names = {}, {}

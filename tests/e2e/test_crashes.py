@@ -57,7 +57,7 @@ def test_killed_at_every_stage(fresh):
         load.pause()
         ledger.check()
         files = ledger.check_files()
-        alerts, told = ledger.check_alerts(ROUNDS)
+        alerts, told = ledger.check_alerts()
         # What was there is there after a last start that recovers from nothing.
         assert weir.stop() == 0
         weir.start()
