@@ -28,9 +28,11 @@ def test_killed_at_every_stage(fresh):
     ledger, killer = Ledger(weir, load, hook), Killer(weir)
     try:
         subscribe(weir, hook)
-        start_s = []
+        start_s, dice = [], random.Random(f"{SEED}/workers")
         for number, (target, delay_s, again) in enumerate(plan(SEED, ROUNDS)):
             load.round = number
+            # What follows is read again by another number of workers, and must come out the same.
+            weir.env["WEIR_WORKERS"] = str(dice.choice((1, 1, 2)))
             before = load.acknowledged()
             load.go()
             # Something of this round is acknowledged before the kill, so that no round proves nothing.
