@@ -325,7 +325,8 @@ class Ledger:
                 named = {row[0].rsplit("/", 1)[-1] for row in catalog.execute("SELECT path FROM ducklake_data_file")}
             if on_disk == named:
                 break
-            assert time.monotonic() < end, f"files that no commit names: {sorted(on_disk - named)[:5]}; named files that are gone: {sorted(named - on_disk)[:5]}"
+            left, gone = sorted(on_disk - named), sorted(named - on_disk)
+            assert time.monotonic() < end, f"files that no commit names: {left[:5]}; named files that are gone: {gone[:5]}"
             time.sleep(0.2)
         with contextlib.closing(attached(weir)) as duck:
             [(rows, ids)] = duck.execute("SELECT count(*), count(DISTINCT event_id) FROM lake.errors").fetchall()
@@ -335,6 +336,9 @@ class Ledger:
 
 def subscribe(weir, hook):
     """`standing` fires once for each round's environment; `flapping` fires and resolves all the time."""
-    counted = "SELECT environment, count(*) AS n FROM errors WHERE environment LIKE '{0}-%' AND received > now() - INTERVAL '{1}' GROUP BY environment HAVING count(*) > 0"
+    counted = (
+        "SELECT environment, count(*) AS n FROM errors WHERE environment LIKE '{0}-%' AND received > now() - INTERVAL '{1}' "
+        "GROUP BY environment HAVING count(*) > 0"
+    )
     weir.query(f"CREATE SUBSCRIPTION standing WITH (notify = 'webhook:{hook.url}/standing') AS " + counted.format("round", "6 hours"))
     weir.query(f"CREATE SUBSCRIPTION flapping WITH (notify = 'webhook:{hook.url}/flapping') AS " + counted.format("flap", "1 second"))
