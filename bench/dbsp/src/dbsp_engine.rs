@@ -59,9 +59,8 @@ impl Dbsp {
         let (circuit, (first, events, groups)) = Runtime::init_circuit(WORKERS, |circuit| {
             let (first, first_handle) = circuit.add_input_stream::<i64>();
             let (events, events_handle) = circuit.add_input_indexed_zset::<Tup2<i64, i64>, i64>();
-            let panes = events
-                .aggregate_linear(|value| Tup2(1i64, *value))
-                .map_index(|(Tup2(pane, key), Tup2(count, sum))| (*pane, Tup2(*key, Tup2(*count, *sum))));
+            let panes =
+                events.aggregate_linear(|value| Tup2(1i64, *value)).map_index(|(Tup2(pane, key), Tup2(count, sum))| (*pane, Tup2(*key, Tup2(*count, *sum))));
             let groups = from(&panes, &first).map_index(|(_, Tup2(key, sums))| (*key, *sums)).aggregate_linear(|sums| *sums);
             Ok((first_handle, events_handle, groups.output()))
         })?;
