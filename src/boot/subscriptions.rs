@@ -13,7 +13,7 @@ use weir_dataflow::subscriptions::{Compiled, WatchEvent};
 use weir_protocol::ids::OrgId;
 use weir_protocol::subscription::{Subscription, SubscriptionId, SubscriptionOptions};
 use weir_sql::subscription::{
-    CompiledQuery, HistoryQuery, HistoryRow, LiveChanges, LiveRows, NewSubscription, Shape, SubscriptionControl, SubscriptionState, TemplateUsage,
+    CompiledQuery, DeliveryRow, HistoryQuery, HistoryRow, LiveChanges, LiveRows, NewSubscription, Shape, SubscriptionControl, SubscriptionState, TemplateUsage,
 };
 use weir_sql::{Engine, Scope};
 
@@ -163,8 +163,7 @@ impl SubscriptionControl for Keeper {
     }
 
     async fn history(&self, query: &HistoryQuery) -> Result<Vec<HistoryRow>, String> {
-        let query = AlertQuery { org_id: query.org_id, projects: query.projects.clone(), after: query.after, limit: query.limit };
-        let rows = self.catalog.alerts(&query).await.map_err(|e| e.to_string())?;
+        let rows = self.catalog.alerts(&read_by(query)).await.map_err(|e| e.to_string())?;
         let rows = rows.into_iter().map(|row| HistoryRow {
             seq: row.seq,
             id: row.id,
@@ -181,4 +180,25 @@ impl SubscriptionControl for Keeper {
         });
         Ok(rows.collect())
     }
+
+    async fn deliveries(&self, query: &HistoryQuery) -> Result<Vec<DeliveryRow>, String> {
+        let rows = self.catalog.deliveries(&read_by(query)).await.map_err(|e| e.to_string())?;
+        let rows = rows.into_iter().map(|row| DeliveryRow {
+            seq: row.seq,
+            id: row.id,
+            subscription: row.subscription,
+            project_id: row.project_id,
+            target: row.target,
+            attempt: row.attempt,
+            attempt_time_ms: row.at_ms,
+            duration_ms: row.duration_ms,
+            status: row.status.as_str(),
+            error: row.error,
+        });
+        Ok(rows.collect())
+    }
+}
+
+fn read_by(query: &HistoryQuery) -> AlertQuery {
+    AlertQuery { org_id: query.org_id, projects: query.projects.clone(), after: query.after, limit: query.limit }
 }

@@ -7,15 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 
 use tokio::sync::{Semaphore, oneshot};
 use weir_operators::Time;
-use weir_operators::alert::Alerts;
 use weir_protocol::limits::SUBSCRIPTION_REQUESTS_MAX;
 use weir_protocol::subscription::{Subscription, SubscriptionId};
 
 use super::command::Notice;
+use super::entry::Entry;
 use super::live::LiveRows;
-use super::member::Member;
 use super::watch::{Queue, Watch};
-use super::{Compiled, Shape, Status, SubscriptionError, SubscriptionState, TemplateUsage};
+use super::{Compiled, Shape, SubscriptionError, SubscriptionState, TemplateUsage};
 
 /// The subscriptions of a running graph. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -52,18 +51,6 @@ pub(crate) struct Live {
     pub(super) entries: BTreeMap<SubscriptionId, Entry>,
     /// What the templates hold.
     pub(super) usage: BTreeMap<Shape, TemplateUsage>,
-}
-
-/// A subscription: as it runs, and as it will run as soon as its rows are there.
-#[derive(Debug, Default)]
-pub(crate) struct Entry {
-    pub(super) current: Option<Member>,
-    pub(super) next: Option<Box<Member>>,
-    /// What of its alerts is known.
-    pub(super) alerts: Option<Alerts>,
-    /// Why it does not run at all.
-    pub(super) broken: Option<String>,
-    pub(super) watchers: Vec<std::sync::Weak<Queue>>,
 }
 
 impl Live {
@@ -191,24 +178,5 @@ impl Subscriptions {
             return Err(SubscriptionError::Stopped);
         }
         answer.await.unwrap_or(Err(SubscriptionError::Stopped))
-    }
-}
-
-impl Entry {
-    fn state(&self, id: SubscriptionId) -> SubscriptionState {
-        let member = self.current.as_ref();
-        let error = self.broken.clone().or_else(|| member.or(self.next.as_deref()).and_then(Member::error));
-        let status = match (&error, member) {
-            (Some(_), _) => Status::Failed,
-            (None, Some(_)) => Status::Running,
-            (None, None) => Status::Hydrating,
-        };
-        SubscriptionState {
-            id,
-            status,
-            rows: member.map_or(0, |member| member.rows.count()),
-            alerts: self.alerts.as_ref().map_or(0, |alerts| alerts.standing() as u64),
-            error,
-        }
     }
 }

@@ -77,7 +77,8 @@ impl Engine {
             version: 1,
             name: "backtest".to_owned(),
             query: sql.to_owned(),
-            options,
+            // Who is told when is not asked: a mute changes nothing of when it fires.
+            options: SubscriptionOptions { mute_until_ms: 0, ..options },
             org_id: scope.org_id,
             projects: scope.projects.clone(),
             created_by: scope.name.clone(),

@@ -37,12 +37,12 @@ mod tests;
 mod window;
 
 pub use compile::{CompiledQuery, Shape};
-pub use control::{HistoryQuery, HistoryRow, LiveChanges, LiveRows, NewSubscription, SubscriptionControl, SubscriptionState, TemplateUsage};
+pub use control::{DeliveryRow, HistoryQuery, HistoryRow, LiveChanges, LiveRows, NewSubscription, SubscriptionControl, SubscriptionState, TemplateUsage};
 pub use refusal::Refusal;
 
 pub(crate) use compile::compile;
 pub(crate) use control::Control;
-pub(crate) use history::AlertsTable;
+pub(crate) use history::{AlertsTable, DeliveriesTable};
 pub(crate) use planner::Planner;
 pub(crate) use rows::SubscriptionFunction;
 pub(crate) use syntax::{Command, parse};
