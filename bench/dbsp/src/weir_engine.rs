@@ -59,7 +59,12 @@ fn template() -> Arc<Template> {
         holds: None,
         escalates: None,
     };
-    Arc::new(Template { relation: Relation { node: Node::Reduce(reduce), schema: ints(&["key", "n", "total"]) }, parameter_keys: 0, constants: ints(&[]), finish })
+    Arc::new(Template {
+        relation: Relation { node: Node::Reduce(reduce), schema: ints(&["key", "n", "total"]) },
+        parameter_keys: 0,
+        constants: ints(&[]),
+        finish,
+    })
 }
 
 /// What the dataflow said last.
