@@ -26,7 +26,15 @@ impl DataDir {
 
     /// Creates it where it is not there.
     pub fn create(&self) -> anyhow::Result<()> {
-        std::fs::create_dir_all(&self.root).with_context(|| format!("the data directory {} cannot be created: choose another with --data", self.root.display()))
+        let begun = || -> std::io::Result<()> {
+            if !self.root.is_dir() {
+                std::fs::create_dir_all(&self.root)?;
+                // Its name is to be there after a power cut, too.
+                self.root.parent().map(|parent| File::open(parent)?.sync_all()).transpose()?;
+            }
+            Ok(())
+        };
+        begun().with_context(|| format!("the data directory {} cannot be created: choose another with --data", self.root.display()))
     }
 
     /// Whether it is there.

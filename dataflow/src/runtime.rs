@@ -135,6 +135,7 @@ impl Graph {
 
     /// The same with alerts kept elsewhere than in the catalog.
     pub async fn start_with(options: GraphOptions, catalog: Catalog, journal: Journal, alerts: Arc<dyn AlertStore>) -> Result<Self, GraphError> {
+        lake::create(&options.lake).map_err(|source| GraphError::Folder { path: options.lake.clone(), source })?;
         let lake = catalog.ensure_lake(&lake::lake_tables(), &options.lake).await?;
         lake::verify(&lake)?;
         let generation = catalog.take_partition(0, now_ms()).await?;

@@ -28,8 +28,8 @@ const TICK_MIN: Duration = Duration::from_millis(20);
 const TICK_ASKED_MIN: Duration = Duration::from_millis(5);
 /// The greatest time between two ticks.
 const TICK_MAX: Duration = Duration::from_secs(1);
-/// Records of one tick, in bytes of memory.
-const TICK_BYTES_MAX: usize = 32 << 20;
+/// Records of one tick, in bytes of memory, bodies decompressed. About a thousand events: what a worker does in half a second.
+const TICK_BYTES_MAX: usize = 16 << 20;
 /// How long a stop waits for the journal to be drained. What is left is durable and read at the next start.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
 /// How long the ticker sleeps where it must wait for the graph or for a commit.
