@@ -47,8 +47,9 @@ impl Lowering<'_> {
         let key_types = columns.iter().map(|expr| input.type_of(expr)).collect::<Result<Vec<_>, _>>().map_err(|e| self.internal(e))?;
         columns.extend(arguments);
         let params = input.params.clone();
-        let is_universal = matches!(universe, Universe::Parameters(_));
-        if is_universal {
+        let asks = matches!(universe, Universe::Parameters(_));
+        let is_universal = asks || input.universal;
+        if asks {
             params.iter().for_each(|param| self.slots.depend_on(param.slot));
         }
         let built = input.build(columns).map_err(|e| self.internal(e))?;

@@ -36,6 +36,8 @@ mod slots;
 mod syntax;
 #[cfg(test)]
 mod tests;
+#[cfg(all(test, third_party))]
+mod third_party;
 mod variants;
 mod window;
 

@@ -596,7 +596,7 @@ fn compare_directly(seed: u64, id: u64, query: &Query, history: &History, wanted
 }
 
 /// How many histories; each has [`TICKS`] ticks and [`QUERIES`] queries beside the workload.
-const HISTORIES: u64 = 8;
+const HISTORIES: u64 = 10;
 const TICKS: usize = 24;
 const QUERIES: usize = 24;
 /// How many of the queries come a second time, with other constants.

@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::error::DataFusionError;
@@ -226,23 +226,28 @@ fn lifted(expr: &Expr, first: usize, read: &mut Vec<Expr>) -> Result<Expr> {
 }
 
 /// Functions that have a value whatever they are given.
-const TOTAL_FUNCTIONS: [&str; 16] = [
-    "hex_id",
-    "get_field",
+const TOTAL_FUNCTIONS: [&str; 21] = [
+    "abs",
     "array_element",
-    "map_extract",
-    "lower",
-    "upper",
-    "trim",
     "btrim",
+    "ceil",
+    "character_length",
     "coalesce",
+    "concat",
+    "contains",
+    "date_bin",
+    "date_part",
+    "date_trunc",
+    "floor",
+    "get_field",
+    "hex_id",
+    "lower",
+    "map_extract",
     "nullif",
     "starts_with",
-    "contains",
     "strpos",
-    "character_length",
-    "date_trunc",
-    "concat",
+    "trim",
+    "upper",
 ];
 
 /// Whether an expression has a value for every row.
@@ -259,7 +264,7 @@ fn cannot_fail(expr: &Expr, schema: &DFSchema) -> bool {
                 }
                 op => !is_comparison(op),
             },
-            Expr::Cast(cast) => !cast.expr.get_type(schema).is_ok_and(|from| is_portable(&from) && from != DataType::Utf8 && is_wider(cast.field.data_type())),
+            Expr::Cast(cast) => !cast.expr.get_type(schema).is_ok_and(|from| takes_all(&from, cast.field.data_type())),
             Expr::ScalarFunction(call) => !TOTAL_FUNCTIONS.contains(&call.func.name()),
             Expr::Column(_)
             | Expr::Literal(..)
@@ -285,7 +290,15 @@ fn cannot_fail(expr: &Expr, schema: &DFSchema) -> bool {
     applied.is_ok() && !fails
 }
 
-/// Types that take every value of a number, a boolean or a time.
-fn is_wider(to: &DataType) -> bool {
-    matches!(to, DataType::Int64 | DataType::Float64 | DataType::Utf8 | DataType::Timestamp(_, _))
+/// Whether every value of a type has one of another.
+fn takes_all(from: &DataType, to: &DataType) -> bool {
+    let is_time = |data_type: &DataType| matches!(data_type, DataType::Timestamp(unit, _) if *unit != TimeUnit::Nanosecond);
+    match to {
+        DataType::Utf8 => is_portable(from),
+        DataType::Float64 => from.is_numeric() || *from == DataType::Boolean,
+        DataType::Int64 => {
+            is_time(from) || matches!(from, DataType::Boolean | DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::UInt32)
+        }
+        _ => is_time(to) && (is_time(from) || *from == DataType::Date32),
+    }
 }
