@@ -36,7 +36,7 @@ mod slots;
 mod syntax;
 #[cfg(test)]
 mod tests;
-#[cfg(all(test, third_party))]
+#[cfg(test)]
 mod third_party;
 mod variants;
 mod window;

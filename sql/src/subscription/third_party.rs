@@ -226,7 +226,7 @@ impl Case {
                 let left = self.asked(&format!("SELECT * FROM {name} WHERE ({met}) IS NOT TRUE")).await?;
                 let new = self.asked(&format!("SELECT {} FROM {name} WHERE {met}", columns.join(", "))).await?;
                 let columns = new.columns().iter().zip(schema.fields()).map(|(column, field)| cast(column, field.data_type()).map_err(|e| e.to_string()));
-                let new = RecordBatch::try_new(schema, columns.collect::<Result<Vec<_>, _>>()?).map_err(|e| e.to_string())?;
+                let new = RecordBatch::try_new(Arc::clone(&schema), columns.collect::<Result<Vec<_>, _>>()?).map_err(|e| e.to_string())?;
                 self.change(&name, Some(left), new)
             }
             Statement::Drop { object_type: ObjectType::MaterializedView | ObjectType::View, names, .. } => {
