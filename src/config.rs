@@ -386,7 +386,7 @@ impl Config {
 
 /// The variables that are settings: `WEIR_DATA`, `WEIR_COMMIT__MAX_AGE`. Others that begin alike belong to other programs.
 fn is_setting(key: &figment::value::UncasedStr) -> bool {
-    let sections = ["journal", "catalog", "store", "commit", "query", "outbound", "mail", "lake"];
+    let sections = ["journal", "catalog", "store", "commit", "query", "outbound", "mail", "lake", "geo"];
     let key = key.as_str().to_ascii_lowercase();
     ["data", "http", "flight", "workers"].contains(&key.as_str())
         || sections.iter().any(|s| key.starts_with(&format!("{s}.")) || key.starts_with(&format!("{s}__")))
