@@ -14,6 +14,7 @@ pub(crate) fn scans(relation: &Relation) -> Vec<&Scan> {
             Node::Scan(scan) => found.push(scan),
             Node::Values(_) => {}
             Node::Map(map) => left.push(&map.input),
+            Node::Variants(variants) => left.push(&variants.input),
             Node::Reduce(reduce) => left.push(&reduce.input),
             Node::Distinct(input) => left.push(input),
             Node::Union(inputs) => left.extend(inputs),

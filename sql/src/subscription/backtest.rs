@@ -134,6 +134,7 @@ fn scans<'a>(relation: &'a Relation, each: &mut impl FnMut(&'a Scan)) {
         Node::Scan(scan) => each(scan),
         Node::Values(_) => {}
         Node::Map(map) => scans(&map.input, each),
+        Node::Variants(variants) => scans(&variants.input, each),
         Node::Reduce(reduce) => scans(&reduce.input, each),
         Node::Distinct(input) => scans(input, each),
         Node::Union(inputs) => inputs.iter().for_each(|input| scans(input, each)),

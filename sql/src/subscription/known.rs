@@ -1,8 +1,8 @@
 //! Statements that differ from a known one in their literals alone are compiled without being planned again.
 //!
 //! Which literal of a statement becomes which constant is found out once, by trying: each literal is changed, the statement is
-//! compiled, and what changed is compared. A literal that makes another shape, or a constant that is not the literal itself, must
-//! be the same again. Where a literal changed nothing, its value may have made it superfluous, and nothing is learned.
+//! compiled, and what changed is compared. A literal that makes another shape must be the same again. Where a literal changed nothing, or a
+//! constant that is not the literal itself, its value has been reckoned with, and nothing is learned.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -260,7 +260,11 @@ impl Learned {
                         literal.value(&before[*at].data_type()).as_ref() == Some(&before[*at])
                             && other.value(&after[*at].data_type()).as_ref() == Some(&after[*at])
                     };
-                    changed.iter().all(is_itself).then_some(changed)
+                    // Two conditions on one column may have become one, whose constant is whichever is stricter.
+                    if !changed.iter().all(is_itself) {
+                        return None;
+                    }
+                    Some(changed)
                 }
                 _ => None,
             };

@@ -6,6 +6,7 @@
 //! | `refusal` | why one is refused, and where |
 //! | `planner`, `rewrite` | the plan of a query |
 //! | `lower`, `join`, `aggregate`, `window`, `pending` | the relation that keeps its answer |
+//! | `slots`, `variants` | constants that leave their conditions and become parameters |
 //! | `compile` | the template that it shares, and its constants |
 //! | `known` | statements that differ in literals alone |
 //! | `evaluate` | expressions over batches |
@@ -31,9 +32,13 @@ mod refusal;
 mod rewrite;
 mod rows;
 mod run;
+mod slots;
 mod syntax;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod third_party;
+mod variants;
 mod window;
 
 pub use compile::{CompiledQuery, Shape};

@@ -113,6 +113,22 @@ impl Planner {
         Ok(planner)
     }
 
+    /// Adds a table of a test.
+    #[cfg(test)]
+    pub(crate) fn add_table(&mut self, table: &'static Table) {
+        self.sources.insert(table.name.to_owned(), Arc::new(Source { table }));
+    }
+
+    /// Adds a view of a test.
+    #[cfg(test)]
+    pub(crate) fn add_view(&mut self, name: &str, sql: &str) -> DataFusionResult<()> {
+        let Ok(Statement::Query(query)) = statement::parse(sql) else { return plan_err!("the view {name} is no query") };
+        let plan = self.to_rel().statement_to_plan(*query)?;
+        let schema = Arc::new(plan.schema().as_arrow().clone());
+        self.sources.insert(name.to_owned(), Arc::new(View { plan, schema }));
+        Ok(())
+    }
+
     /// The optimised plan of a query, and the same before it was optimised.
     pub(crate) fn plan(&self, sql: &str) -> Result<LogicalPlan, Refusal> {
         let statement = match statement::parse(sql) {

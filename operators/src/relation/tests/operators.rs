@@ -155,7 +155,7 @@ fn the_one_group_and_the_groups_of_subscriptions_are_there_without_rows() {
     assert_eq!(answers(&outcome, 7), [text(&[(r#"{"n":0}"#, 1)]), text(&[(r#"{"n":1}"#, 1)])]);
     let mut script = subscribed(vec![tick(10, &[]), tick(20, &[(&[1, 0, 20], 1)]), tick(30, &[])], &[(7, &[1], 0), (8, &[2], 0)]);
     script[2].parameters = vec![(parameters(8, &[2], 0), false), (parameters(9, &[1], 5), true)];
-    let outcome = run_all(&template(count_by_key(None, Universe::Parameters), 1, always()), &script);
+    let outcome = run_all(&template(count_by_key(None, Universe::Parameters(vec![0])), 1, always()), &script);
     assert_eq!(answers(&outcome, 7), [text(&[(r#"{"k":1,"n":0}"#, 1)]), text(&[(r#"{"k":1,"n":1}"#, 1)]), text(&[(r#"{"k":1,"n":1}"#, 1)])]);
     assert_eq!(answers(&outcome, 8), [text(&[(r#"{"k":2,"n":0}"#, 1)]), text(&[(r#"{"k":2,"n":0}"#, 1)]), vec![]]);
     assert_eq!(answers(&outcome, 9)[2], text(&[(r#"{"k":1,"n":1}"#, 1)]), "who subscribes sees what is there");

@@ -165,7 +165,15 @@ fn narrow(tape: &mut Tape<'_>, depth: usize) -> M {
 }
 
 fn reduce(tape: &mut Tape<'_>, input: M, universe: Universe) -> M {
-    let keys = if universe == Universe::Rows { tape.below(3).min(input.types.len()) } else { usize::from(universe == Universe::Parameters) };
+    grouped(tape, input, universe, 0)
+}
+
+fn grouped(tape: &mut Tape<'_>, input: M, universe: Universe, keys_min: usize) -> M {
+    let keys = match &universe {
+        Universe::Rows => (keys_min + tape.below(3)).min(input.types.len()),
+        Universe::One => 0,
+        Universe::Parameters(columns) => columns.len(),
+    };
     let mut types = input.types[..keys].to_vec();
     let flags = columns_of(&input.types, &DataType::Boolean);
     let aggregates = (0..usize::from(keys == 0) + tape.below(3))
@@ -229,8 +237,23 @@ fn case(choices: &[u16]) -> Case {
     if tape.chance(2) && matches!(relation.types[0], DataType::Int64 | DataType::Utf8) {
         parameter_keys = 1;
         if tape.chance(3) {
-            relation = reduce(tape, relation, Universe::Parameters);
+            relation = reduce(tape, relation, Universe::Parameters(vec![0]));
         }
+    } else if tape.chance(2)
+        && let Some(&of) = columns_of(&relation.types, &DataType::Int64).first()
+    {
+        // A condition with a constant of the subscription, which becomes the first column.
+        let width = relation.types.len();
+        let condition = if tape.chance(2) { column(width).less(column(of)) } else { column(width).equal(column(of)) };
+        let columns: Vec<usize> = std::iter::once(width).chain(0..width).collect();
+        let types = std::iter::once(DataType::Int64).chain(relation.types.iter().cloned()).collect();
+        relation = M { types, node: N::Variants { input: Box::new(relation), parameter: 0, condition, columns } };
+        parameter_keys = 1;
+        relation = match tape.below(3) {
+            0 => reduce(tape, relation, Universe::Parameters(vec![0])),
+            1 => grouped(tape, relation, Universe::Rows, 1),
+            _ => relation,
+        };
     }
     let ints = columns_of(&relation.types, &DataType::Int64);
     let limit = column(relation.types.len());
@@ -371,6 +394,7 @@ impl Coverage {
             N::Reduce { input, universe: Universe::Rows, .. } => ("reduce", vec![input]),
             N::Reduce { input, universe: Universe::One, .. } => ("reduce to one", vec![input]),
             N::Reduce { input, .. } => ("reduce by parameters", vec![input]),
+            N::Variants { input, .. } => ("variants", vec![input]),
             N::Distinct(input) => ("distinct", vec![input]),
             N::Union(inputs) => ("union", inputs.iter().collect()),
             N::Join { left, right, kind, .. } => {
@@ -428,5 +452,5 @@ fn the_engine_says_at_every_tick_what_the_slow_twin_says() {
     assert!(coverage.ticks >= 4 * cases as usize, "{coverage:?}");
     assert!(coverage.with_rows * 3 >= coverage.ticks, "{coverage:?}");
     assert!(coverage.with_failures * 50 >= coverage.ticks, "{coverage:?}");
-    assert!(cases < CASES || (coverage.nodes.len() == 13 && coverage.nodes.values().all(|count| *count >= 20)), "{coverage:?}");
+    assert!(cases < CASES || (coverage.nodes.len() == 14 && coverage.nodes.values().all(|count| *count >= 20)), "{coverage:?}");
 }
