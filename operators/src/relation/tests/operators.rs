@@ -251,6 +251,35 @@ fn late_rows_are_counted_and_left_out() {
     assert_eq!(outcome.ticks[0].1.late, 1);
 }
 
+#[test]
+fn a_row_of_a_clock_that_is_far_ahead_counts_as_of_its_receipt() {
+    // `v` is when it was received; the clock may be a minute ahead.
+    let edges = Window { lateness_ms: Some(50), received: Some(column(1).int()), ..window(60, 0, 10) };
+    let far = [1, 1000, 253_402_300_799_999];
+    let script = vec![tick(1000, &[(&far, 1), (&[1, 1000, 61_001], 1), (&[1, 1000, 61_000], 1)]), tick(1069, &[]), tick(1070, &[]), tick(61_069, &[])];
+    let script = [script, vec![tick(61_070, &[])]].concat();
+    for universe in [Universe::Rows, Universe::Parameters] {
+        let outcome = run_all(&template(count_by_key(Some(edges.clone()), universe), 1, always()), &subscribed(script.clone(), &[(7, &[1], 0)]));
+        let counts: Vec<i64> = outcome.ticks.iter().map(|(_, answer)| count_of(answer)).collect();
+        assert_eq!(counts, [3, 3, 1, 1, 0]);
+    }
+    let of_rows = run_all(&template(scan(Some(edges.clone())), 1, always()), &subscribed(script.clone(), &[(7, &[1], 0)]));
+    assert_eq!(answers(&of_rows, 7).iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, 1, 1, 0]);
+    // Rows that fail leave like others.
+    let mut failing = scan(Some(edges));
+    let Node::Scan(of_failing) = &mut failing.node else { unreachable!() };
+    of_failing.filter = vec![int(6).divided_by(column(0)).less(int(9)).boolean()];
+    let script = vec![tick(1000, &[(&[0, 1000, far[2]], 1)]), tick(1069, &[]), tick(1070, &[])];
+    let outcome = run_all(&template(failing, 0, always()), &subscribed(script, &[(7, &[], 0)]));
+    assert_eq!(outcome.ticks.iter().map(|(_, answer)| answer.failures.len()).collect::<Vec<_>>(), [1, 1, 0]);
+}
+
+/// The count that subscription 7 of [`count_by_key`] sees.
+fn count_of(answer: &Answer) -> i64 {
+    let of_row = |row: &str| serde_json::from_str::<serde_json::Value>(row).unwrap()["n"].as_i64().unwrap();
+    rows(answer, 7).first().map_or(0, |(row, _)| of_row(row))
+}
+
 fn reduced(function: AggregateFunction, argument: DataType, output: DataType, distinct: bool, values: &[V]) -> String {
     let input = Relation {
         node: Node::Values(super::twin::batch(&schema(&[("v", argument.clone())]), &values.iter().map(|value| vec![value.clone()]).collect::<Vec<_>>())),
