@@ -42,6 +42,10 @@ const HYDRATIONS_MAX: usize = 2;
 /// How long the coordinator sleeps at most: after a failure nobody may tell it any more.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// Why a subscription is not taken in that comes to more rows than a template may join in a tick.
+const TOO_MUCH_AT_ONCE: &str =
+    "there are more rows for the subscriptions of its shape that come at this time than can be joined in a tick: create fewer at a time, or narrow it";
+
 pub(crate) struct Coordinator {
     pub(crate) notices: Receiver<Notice>,
     pub(crate) shared: Arc<Shared>,
@@ -184,6 +188,7 @@ impl Coordinator {
                 self.send_end();
             }
             Notice::Requests => {}
+            Notice::Deleted => self.state.deleted = true,
             Notice::HydrationFailed { template, error } => self.fail_template(template, &error),
         }
     }
@@ -223,6 +228,9 @@ impl Coordinator {
                 running.failures.entry(time).or_default().push((failure, difference));
             }
             metrics::counter!(telemetry::LATE_ROWS).increment(advance.late);
+            for id in advance.refused {
+                self.refuse(id, TOO_MUCH_AT_ONCE.to_owned());
+            }
         }
         self.state.deleted |= news.deleted;
         if news.ended {

@@ -112,6 +112,8 @@ pub struct TemplateAdvance {
     pub changes: Vec<(Time, Changes)>,
     /// Failures that began (positive) or ended with the rows that caused them (negative).
     pub failures: Vec<(Time, Failure, i64)>,
+    /// Subscriptions that were not taken in: there are so many rows for them that the template would have halted.
+    pub refused: Vec<SubscriptionId>,
     /// Rows that came too late for their window.
     pub late: u64,
     /// What the template holds and does on this worker.

@@ -467,6 +467,40 @@ fn pairs_are_bounded() {
     let rows: Vec<Vec<i64>> = (0..100).flat_map(|value| [vec![1, value, 0], vec![1, value, 1]]).collect();
     let rows: Vec<(&[i64], i64)> = rows.iter().map(|row| (row.as_slice(), 1)).collect();
     let quotas = Quotas { pairs_per_tick_max: 1_000, ..Quotas::default() };
-    let outcome = run(&template(join(JoinKind::Inner), 1, always()), &[tick(10, &rows)], Run { options: RenderOptions { quotas }, ..Run::default() });
-    assert!(outcome.ticks[0].1.failures.keys().next().unwrap().message.contains("pairs"));
+    let run = |script: &[Tick]| run(&template(join(JoinKind::Inner), 1, always()), script, Run { options: RenderOptions { quotas }, ..Run::default() });
+    let outcome = run(&[tick(10, &[]), tick(20, &rows)]);
+    assert!(outcome.ticks[1].1.failures.keys().next().unwrap().message.contains("pairs"));
+    // What many ticks have brought is there at once when a dataflow begins: that is no more than they brought.
+    let outcome = run(&[tick(10, &rows), tick(20, &[])]);
+    assert!(outcome.ticks[1].1.failures.is_empty(), "{:?}", outcome.ticks[1].1.failures);
+}
+
+#[test]
+fn a_pair_is_counted_once_for_each_subscription_that_it_is_said_to() {
+    let rows: Vec<Vec<i64>> = (0..60).map(|value| vec![1, value, 0]).collect();
+    let rows: Vec<(&[i64], i64)> = rows.iter().map(|row| (row.as_slice(), 1)).collect();
+    let script = subscribed(vec![tick(10, &[]), tick(20, &rows)], &[(7, &[1], 0), (8, &[1], 0), (9, &[1], 1)]);
+    let failures = |pairs_per_tick_max| {
+        let quotas = Quotas { pairs_per_tick_max, ..Quotas::default() };
+        let outcome = run(&template(scan(None), 1, always()), &script, Run { options: RenderOptions { quotas }, ..Run::default() });
+        outcome.ticks[1].1.failures.len()
+    };
+    assert_eq!((failures(180), failures(179)), (0, 1));
+}
+
+#[test]
+fn long_rows_meet_more_constants_than_fit_into_one_batch() {
+    let text = E::Literal(V::S("x".repeat(1 << 20)));
+    let columns = vec![column(0).int(), text.typed(DataType::Utf8)];
+    let of_scan = Scan { table: TABLE, table_columns: vec![0, 1, 2], filter: Vec::new(), columns, window: None };
+    let relation = Relation { node: Node::Scan(of_scan), schema: schema(&[("k", DataType::Int64), ("text", DataType::Utf8)]) };
+    let mut script = vec![tick(10, &[(&[1, 0, 0], 1)]), tick(20, &[])];
+    // With as many copies of the row, the texts of one batch would pass the two gigabytes that their places can tell.
+    script[0].parameters = (0..2100).map(|id| (parameters(id, &[], id as i64), true)).collect();
+    let mut plan = Template::clone(&template(relation, 0, column(2).less(int(3))));
+    (plan.finish.columns, plan.finish.schema) = (vec![column(0).int()], ints(&["k"]));
+    let outcome = run(&Arc::new(plan), &script, Run::default());
+    let answer = &outcome.ticks[1].1;
+    assert!(answer.failures.is_empty(), "{:?}", answer.failures);
+    assert_eq!(answer.rows.keys().copied().collect::<Vec<_>>(), [0, 1, 2]);
 }
