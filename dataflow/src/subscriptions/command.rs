@@ -47,6 +47,8 @@ pub(crate) enum Notice {
     WorkerEnded,
     /// Requests wait.
     Requests,
+    /// More is known of what a deletion reaches: rows that dataflows were given are gone.
+    Deleted,
     /// A template's stored rows could not be read.
     HydrationFailed { template: TemplateNumber, error: String },
 }
