@@ -325,6 +325,7 @@ impl Parts {
             notices: notices.clone(),
             alarm: Arc::clone(&alarm),
             last: self.last_tick,
+            was_ahead: false,
         };
         let coordinator = Coordinator {
             notices: noticed,
