@@ -61,7 +61,7 @@ impl Keeper {
         let ids: Vec<SubscriptionId> = defined.iter().map(|definition| definition.id).collect();
         let compiling = tokio::task::spawn_blocking(move || compile_all(&engine, defined)).await;
         let Ok((compiled, broken)) = compiling else { return tracing::error!("compiling the subscriptions panicked") };
-        if let Err(error) = self.running.install(compiled).await {
+        if let Err(error) = self.running.take_up(compiled).await {
             tracing::error!(%error, "subscriptions were not taken up");
         }
         for (definition, why) in broken {

@@ -317,7 +317,7 @@ pub(super) fn answer(sources: Sources<'_>, finisher: Finisher, meter: Rc<Meter>,
             if frontier == told {
                 return;
             }
-            told = frontier;
+            let before = std::mem::replace(&mut told, frontier);
             let mut advance = TemplateAdvance { frontier, changes: Vec::new(), failures: Vec::new(), refused: Vec::new(), late: 0, usage: Usage::default() };
             while let Some(entry) = waiting.first_entry().filter(|entry| frontier.is_none_or(|frontier| *entry.key() < frontier)) {
                 let (time, arrived) = entry.remove_entry();
@@ -330,7 +330,8 @@ pub(super) fn answer(sources: Sources<'_>, finisher: Finisher, meter: Rc<Meter>,
             // With the first tick the stored rows are taken in.
             meter.end_filling();
             if let Some(message) = meter.tell_halt() {
-                let time = frontier.map_or(Time::MAX, |frontier| frontier.saturating_sub(1));
+                // Of the ticks that are complete now the first may be missing already.
+                let time = before.unwrap_or(Time::MAX);
                 advance.failures.push((time, Failure { subscription: None, message, row: String::new() }, 1));
             }
             advance.late = meter.take_late();

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 
 use weir_protocol::limits;
 
-use super::template::Usage;
+use super::template::{HALTED, Usage};
 
 /// The most that a template may hold and do, over all workers; each worker may use its share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,7 +135,7 @@ impl Meter {
     fn halt(&self, reason: impl FnOnce() -> String) {
         let mut halted = self.halted.borrow_mut();
         if halted.is_none() {
-            *halted = Some(format!("halted: {}", reason()));
+            *halted = Some(format!("{HALTED}{}", reason()));
         }
     }
 

@@ -357,16 +357,16 @@ mod tests {
     fn take(shares: &mut Shares, rows: Vec<((Bytes, Bytes), i64)>, parameters: Vec<((Bytes, Bytes), i64)>) -> (Vec<Told>, Vec<SubscriptionId>) {
         let mut told = Vec::new();
         let (_, refused) = shares.take(Arrivals::by_key(rows, parameters), |pairs| {
-            told.extend(pairs.pairs.iter().map(|pair| {
-                (pairs.constants[pair.constants as usize].clone(), pairs.targets[pair.target as usize].clone(), pair.difference)
-            }));
+            told.extend(
+                pairs.pairs.iter().map(|pair| (pairs.constants[pair.constants as usize].clone(), pairs.targets[pair.target as usize].clone(), pair.difference)),
+            );
         });
         (told, refused)
     }
 
     fn told(shares: &mut Shares, rows: Vec<((Bytes, Bytes), i64)>, parameters: Vec<((Bytes, Bytes), i64)>) -> Vec<Told> {
         let (told, refused) = take(shares, rows, parameters);
-        assert_eq!(refused, []);
+        assert!(refused.is_empty(), "{refused:?}");
         told
     }
 }

@@ -45,6 +45,8 @@ pub struct Finish {
     pub holds: Option<Expression>,
     /// Whether the alert is raised: `escalate_when`.
     pub escalates: Option<Expression>,
+    /// The column of the answer that is the project of all rows that had a part in it; none where no column is known to be that.
+    pub project: Option<usize>,
 }
 
 /// The constants of one subscription. Both batches have one row.
@@ -99,6 +101,9 @@ pub struct Failure {
     /// The row, as text, cut to [`FAILURE_ROW_BYTES_MAX`].
     pub row: String,
 }
+
+/// How the message of a [`Failure`] begins that says that the template makes nothing more, on the worker that says so.
+pub const HALTED: &str = "halted: ";
 
 /// How much of a row a [`Failure`] shows.
 pub const FAILURE_ROW_BYTES_MAX: usize = 512;

@@ -104,7 +104,7 @@ async fn changes_at_a_time_are_all_made_and_one_that_fails_leaves_nothing() {
     let (new, compiled) = program.new("s");
     keeper.create(new, compiled.clone()).await.unwrap();
     let before = keeper.find(1, "s").unwrap();
-    let alter = |setting: &'static str| async { engine.query(&scope, &format!("ALTER SUBSCRIPTION s SET ({setting})")).await.map(drop).unwrap() };
+    let alter = |setting: &'static str| async move { engine.query(&scope, &format!("ALTER SUBSCRIPTION s SET ({setting})")).await.map(drop).unwrap() };
     tokio::join!(alter("severity = 'warning'"), alter("\"for\" = '5 minutes'"), alter("min_interval = '7 minutes'"));
     let after = keeper.find(1, "s").unwrap();
     assert_eq!((after.options.severity.as_deref(), after.options.for_ms, after.options.min_interval_ms), (Some("warning"), 300_000, 420_000));

@@ -54,8 +54,16 @@ fn tick(time: u64, rows: &[(&[i64], i64)]) -> Tick {
 fn template(relation: Relation, parameter_keys: usize, fires: E) -> Arc<Template> {
     let width = relation.schema.fields().len();
     let columns = (0..width).map(|index| column(index).typed(relation.schema.field(index).data_type().clone())).collect();
-    let finish =
-        Finish { columns, schema: Arc::clone(&relation.schema), key: vec![], key_schema: ints(&[]), fires: fires.boolean(), holds: None, escalates: None };
+    let finish = Finish {
+        columns,
+        schema: Arc::clone(&relation.schema),
+        key: vec![],
+        key_schema: ints(&[]),
+        fires: fires.boolean(),
+        holds: None,
+        escalates: None,
+        project: None,
+    };
     Arc::new(Template { relation, parameter_keys, constants: ints(&["limit"]), finish })
 }
 

@@ -18,8 +18,7 @@ use super::operators::schema;
 use super::twin::{Event, M, N, W, World, batch, sum};
 
 /// The columns of the table: key, number, float, text, flag, when it happened, when it was received.
-const TYPES: [DataType; 7] =
-    [DataType::Int64, DataType::Int64, DataType::Float64, DataType::Utf8, DataType::Boolean, DataType::Int64, DataType::Int64];
+const TYPES: [DataType; 7] = [DataType::Int64, DataType::Int64, DataType::Float64, DataType::Utf8, DataType::Boolean, DataType::Int64, DataType::Int64];
 const TIME: usize = 5;
 const RECEIVED: usize = 6;
 
@@ -300,6 +299,7 @@ impl Case {
             fires: self.fires.clone().boolean(),
             holds: self.holds.clone().map(E::boolean),
             escalates: None,
+            project: None,
         };
         Arc::new(Template { relation, parameter_keys: self.parameter_keys, constants: schema(&[("limit", DataType::Int64)]), finish })
     }
