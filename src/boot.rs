@@ -17,6 +17,7 @@ use weir_catalog::{Catalog, ProjectRow};
 use weir_dataflow::{Graph, GraphOptions, MaintenanceOptions, Progress};
 use weir_ingest::{Doors, Health};
 use weir_journal::Journal;
+use weir_operators::interpret::Knowledge;
 use weir_outbound::{Client, Courier, Dispatcher, Patience, Reach};
 use weir_sql::{Engine, EngineOptions};
 
@@ -86,6 +87,7 @@ impl Weir {
                 cpu_percent: config.lake.max_cpu_percent,
                 ..MaintenanceOptions::default()
             },
+            knowledge: Knowledge { places: config.geo.places()?.map(Arc::new), ..Knowledge::default() },
         };
         let graph = Graph::start(options, catalog.clone(), journal.clone()).await.context("the graph does not start")?;
         let dispatcher = start_dispatcher(config, &catalog)?;

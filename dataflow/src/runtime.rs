@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 use weir_catalog::{Catalog, CatalogError, Lake, Restored, RestoredAlerts};
 use weir_journal::Journal;
 use weir_operators::deduplicate::{Identity, Recent};
+use weir_operators::interpret::Knowledge;
 use weir_operators::issues::{IssueState, Issues};
 use weir_operators::output::{Advance, route};
 use weir_operators::rows::ProjectRow;
@@ -55,6 +56,8 @@ pub struct GraphOptions {
     pub commit_bytes_max: usize,
     /// How the lake is maintained.
     pub maintenance: MaintenanceOptions,
+    /// What interpretation knows beside the items.
+    pub knowledge: Knowledge,
 }
 
 /// Why the graph did not start, or ended.
@@ -120,6 +123,7 @@ pub(crate) struct WorkerState {
     pub(crate) recent: Recent,
     pub(crate) issues: Issues,
     pub(crate) projects: Vec<ProjectRow>,
+    pub(crate) knowledge: Knowledge,
 }
 
 impl Graph {
@@ -258,7 +262,7 @@ fn worker_states(options: &GraphOptions, restored: &Restored, cold: &Cold) -> Re
         for pending in restored.deletions.iter().filter(|pending| mine(pending.deletion.project_id())) {
             issues.restore_deletion(pending.seq);
         }
-        states.push(WorkerState { ticks, recent, issues, projects: projects.clone() });
+        states.push(WorkerState { ticks, recent, issues, projects: projects.clone(), knowledge: options.knowledge.clone() });
         inputs.push(sender);
     }
     Ok((states, inputs))

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use weir_catalog::Catalog;
 use weir_journal::Journal;
+use weir_operators::interpret::Knowledge;
 use weir_protocol::EventId;
 use weir_protocol::deletion::{Deletion, Target};
 use weir_protocol::record::{Body, Content, Intake, Project, Record};
@@ -44,7 +45,14 @@ impl Life {
     async fn begin(dir: &Path, maintenance: MaintenanceOptions) -> Self {
         let catalog = Catalog::open(&dir.join("catalog.sqlite")).await.unwrap();
         let (journal, _) = Journal::open(weir_journal::Options::new(dir.join("journal"))).unwrap();
-        let options = GraphOptions { workers: 2, lake: dir.join("lake"), commit_age_max: Duration::from_millis(1), commit_bytes_max: 64 << 20, maintenance };
+        let options = GraphOptions {
+            workers: 2,
+            lake: dir.join("lake"),
+            commit_age_max: Duration::from_millis(1),
+            commit_bytes_max: 64 << 20,
+            maintenance,
+            knowledge: Knowledge::default(),
+        };
         let graph = Graph::start(options, catalog.clone(), journal.clone()).await.unwrap();
         Self { dir: dir.to_owned(), catalog, journal, graph }
     }

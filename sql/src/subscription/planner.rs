@@ -152,6 +152,7 @@ impl Planner {
     /// A condition over columns.
     pub(crate) fn condition(&self, what: &str, sql: &str, columns: &DFSchema) -> Result<Expr, Refusal> {
         let refused = |message: String| Refusal::new(format!("{what} = '{sql}': {message}"));
+        crate::statement::check_operators(sql).map_err(|error| refused(error.to_string()))?;
         let parsed = Parser::new(&GenericDialect {}).try_with_sql(sql).and_then(|mut parser| {
             let expr = parser.parse_expr()?;
             parser.expect_token(&datafusion::sql::sqlparser::tokenizer::Token::EOF)?;
