@@ -156,6 +156,7 @@ impl Coordinator {
                     return self.arrived(waiter);
                 }
                 self.leave(id, &current, &member, told);
+                current.waiter.into_iter().for_each(|waiter| self.arrived(waiter));
                 entry.current = Some(Member { rows: current.rows, failures: current.failures, ..member });
             }
             (current, _) => {

@@ -95,9 +95,13 @@ impl Coordinator {
             let error = format!("the answer has more than {SUBSCRIPTION_ROWS_MAX} rows: write a narrower condition");
             self.end_member(*id, member, &error, live);
         }
+        if told.is_empty() {
+            return;
+        }
         for (template, (changes, subscriptions)) in told {
             self.tell(template, changes, subscriptions, live);
         }
+        self.drop_unused();
     }
 
     /// Subscriptions whose rows are there now begin to be shown, in the place of their former versions.
