@@ -124,7 +124,7 @@ fn a_column_is_the_project_of_a_row_where_the_tables_say_so_of_all_that_it_is_ma
         // Another value under that name, another column, or rows of several projects in one.
         (format!("SELECT event_id, 2 AS project_id FROM errors WHERE {window}"), None),
         (format!("SELECT event_id, group_id AS project_id FROM errors WHERE {window}"), None),
-        (format!("SELECT event_id, project_id + 0 AS project_id FROM errors WHERE {window}"), None),
+        (format!("SELECT event_id, project_id + 1 AS project_id FROM errors WHERE {window}"), None),
         (format!("SELECT max(project_id) AS project_id, release FROM errors WHERE {window} GROUP BY release"), None),
         (format!("SELECT e.project_id, i.title FROM {both} WHERE e.{window}"), None),
         (format!("SELECT project_id, event_id FROM errors WHERE {window} UNION ALL SELECT 2, event_id FROM occurrences WHERE {window}"), None),
