@@ -327,9 +327,10 @@ impl Parts {
             workers: inputs.into_iter().zip(activators).map(|(ticks, activator)| WorkerInput { ticks, activator }).collect(),
             publisher: publisher.clone(),
             progress: Arc::clone(&progress),
-            notices,
+            notices: notices.clone(),
             alarm: Arc::clone(&alarm),
             last: self.last_tick,
+            was_ahead: false,
         };
         let coordinator = Coordinator {
             notices: noticed,
@@ -376,6 +377,7 @@ impl Parts {
             policy,
             tables,
             maintenance: committed,
+            notices,
         };
         let threads = vec![
             thread("weir-ticker", &progress, move || ticker.run().map_err(|e| format!("the journal cannot be read: {e}")))?,

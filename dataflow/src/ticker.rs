@@ -50,6 +50,22 @@ pub(crate) struct Ticker {
     pub(crate) notices: SyncSender<Notice>,
     pub(crate) alarm: Arc<Alarm>,
     pub(crate) last: Time,
+    /// Whether the last tick was ahead of the clock.
+    pub(crate) was_ahead: bool,
+}
+
+/// By how much a tick may be ahead of the clock before it is worth a word: clocks are set by less all the time.
+const AHEAD_MS_MAX: u64 = 5_000;
+
+/// What is wrong where ticks are ahead of the clock: time never goes back, so they go on from there, a millisecond each.
+fn clock_trouble(tick: Time, now: Time) -> Option<String> {
+    let ahead = tick.saturating_sub(now);
+    (ahead > AHEAD_MS_MAX).then(|| {
+        format!(
+            "the clock is {} s behind the newest tick: it was ahead once, or was set back; windows of subscriptions do not see what arrives until it has caught up: set it right",
+            ahead / 1000
+        )
+    })
 }
 
 impl Ticker {
@@ -92,7 +108,13 @@ impl Ticker {
     }
 
     fn release(&mut self, read: Vec<JournalEntry>) {
-        let time = (self.last + 1).max(now_ms());
+        let now = now_ms();
+        let time = (self.last + 1).max(now);
+        let ahead = clock_trouble(time, now);
+        if ahead.is_some() || self.was_ahead {
+            self.was_ahead = ahead.is_some();
+            self.progress.trouble_with("clock", ahead);
+        }
         self.last = time;
         self.alarm.released();
         let mut shares: Vec<Vec<Arc<Entry>>> = self.workers.iter().map(|_| Vec::new()).collect();
@@ -137,4 +159,17 @@ impl Drop for Ticker {
 /// The wall clock in Unix milliseconds.
 pub(crate) fn now_ms() -> Time {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as Time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_ahead_is_told_of() {
+        assert_eq!(clock_trouble(10_000, 10_000), None);
+        assert_eq!(clock_trouble(10_000, 20_000), None);
+        assert_eq!(clock_trouble(15_000, 10_000), None);
+        assert!(clock_trouble(3_610_000, 10_000).is_some_and(|trouble| trouble.contains("3600 s behind")));
+    }
 }

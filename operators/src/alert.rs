@@ -1,8 +1,8 @@
 //! Alerts: from what a subscription's rows say, tick by tick, to what is recorded and told.
 //!
 //! A key whose row meets the condition fires, at once or after `for`; while its alert stands it may escalate; when the row
-//! leaves, or no longer holds, it resolves. An alert that fired while it was muted and still stands when the mute ends is
-//! announced then, once. What there is now (desired) is measured against what was recorded (the active set),
+//! leaves, or no longer holds, it resolves. An alert that fired while it was muted, or too soon after the last one, and still stands
+//! when that ends is announced then, once. What there is now (desired) is measured against what was recorded (the active set),
 //! so the same rows after a restart make no transition. Nothing here reads a clock: time is the tick, and a deadline that
 //! passes between two ticks is dated with the deadline.
 
@@ -23,7 +23,7 @@ pub struct Seen {
     pub escalates: bool,
     /// The row: a JSON object.
     pub row: String,
-    /// The project that it names.
+    /// The project that it is of, where it can be of no other.
     pub project_id: Option<ProjectId>,
 }
 
@@ -70,8 +70,8 @@ const OWN_KEY: &str = "";
 pub struct Alerts {
     subscription: Arc<Subscription>,
     keys: BTreeMap<String, Standing>,
-    /// When a key's wait ends: the one for `for`, that for the end of the mute, or that for the least interval after which it is
-    /// forgotten.
+    /// When a key's wait ends: the one for `for`, that for the end of the mute and of the least interval, after which it is
+    /// announced or forgotten.
     deadlines: BTreeSet<(Time, String)>,
     /// When the subscription was altered last, as far as this process knows: a mute that is lifted ends then.
     altered_ms: Time,
@@ -107,8 +107,10 @@ impl Standing {
 }
 
 impl Alerts {
-    /// The alerts of a subscription as they were recorded; none of a new one.
-    pub fn new(subscription: Arc<Subscription>, active: impl IntoIterator<Item = ActiveAlert>) -> Self {
+    /// The alerts of a subscription as they were recorded; none of a new one. `names_project` where the column `project_id` of its rows
+    /// is known to be the project that they are of.
+    pub fn new(subscription: Arc<Subscription>, active: impl IntoIterator<Item = ActiveAlert>, names_project: bool) -> Self {
+        let is_read = |id: &ProjectId| subscription.projects.as_ref().is_none_or(|projects| projects.contains(id));
         let keys = active.into_iter().map(|alert| {
             let standing = Standing {
                 since_ms: alert.since_ms,
@@ -117,13 +119,14 @@ impl Alerts {
                 version: alert.version,
                 escalated: alert.escalated,
                 escalates: false,
-                project_id: project_of(&alert.row),
+                project_id: project_of(&alert.row).filter(|id| names_project && is_read(id)),
                 row: alert.row,
             };
             (alert.key, standing)
         });
         // Deadlines are set when the rows are seen for the first time: whether a wait went on meanwhile shows only then.
-        Self { keys: keys.collect(), subscription, deadlines: BTreeSet::new(), altered_ms: 0 }
+        let keys = keys.collect();
+        Self { keys, subscription, deadlines: BTreeSet::new(), altered_ms: 0 }
     }
 
     /// The subscription.
@@ -270,7 +273,7 @@ impl Alerts {
         }
     }
 
-    /// Tells of an alert that fired while it was muted, and still stands.
+    /// Tells of an alert that fired while it was muted or within the least interval, and still stands.
     fn announce(&self, at: Time, key: &str, standing: &mut Standing, recorded: &mut Recorded) {
         standing.notified_ms = at;
         let kind = if key == OWN_KEY { TransitionKind::Failed } else { TransitionKind::Fired };
@@ -308,10 +311,9 @@ impl Alerts {
     fn deadline(&self, standing: &Standing) -> Option<Time> {
         let options = &self.subscription.options;
         if standing.stands() {
-            // One that fired within the least interval stays untold whatever the mute.
-            let was_muted = !standing.was_told() && !self.is_too_soon(standing.fired_ms, standing);
+            let interval_ends = if standing.notified_ms == 0 { 0 } else { standing.notified_ms.saturating_add(options.min_interval_ms) };
             // Later than it fired: two transitions of one key and kind are told apart by their time.
-            was_muted.then(|| options.mute_until_ms.max(self.altered_ms).max(standing.fired_ms + 1))
+            (!standing.was_told()).then(|| options.mute_until_ms.max(interval_ends).max(self.altered_ms).max(standing.fired_ms + 1))
         } else if standing.waits() {
             Some(standing.since_ms.saturating_add(options.for_ms))
         } else if standing.notified_ms == 0 {

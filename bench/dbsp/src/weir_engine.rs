@@ -58,6 +58,7 @@ fn template() -> Arc<Template> {
         fires: Arc::new(Always),
         holds: None,
         escalates: None,
+        project: None,
     };
     Arc::new(Template {
         relation: Relation { node: Node::Reduce(reduce), schema: ints(&["key", "n", "total"]) },

@@ -37,10 +37,17 @@ mod running;
 mod templates;
 mod ticks;
 
+#[cfg(test)]
+mod tests;
+
 /// Templates whose stored rows are read at a time.
 const HYDRATIONS_MAX: usize = 2;
 /// How long the coordinator sleeps at most: after a failure nobody may tell it any more.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Why a subscription is not taken in that comes to more rows than a template may join in a tick.
+const TOO_MUCH_AT_ONCE: &str =
+    "there are more rows for the subscriptions of its shape that come at this time than can be joined in a tick: create fewer at a time, or narrow it";
 
 pub(crate) struct Coordinator {
     pub(crate) notices: Receiver<Notice>,
@@ -83,13 +90,46 @@ pub(crate) struct State {
     /// Subscriptions with which something is wrong.
     failing: BTreeSet<SubscriptionId>,
     /// When the alerts of which subscription have something due.
-    deadlines: BTreeSet<(Time, SubscriptionId)>,
+    deadlines: Deadlines,
     hydrations: Arc<Semaphore>,
     /// Whether rows that templates were given have been deleted.
     deleted: bool,
     ended: Vec<bool>,
     gone: usize,
     end_sent: bool,
+}
+
+/// When something is due with which subscription: one time for each.
+#[derive(Debug, Default)]
+struct Deadlines {
+    by_time: BTreeSet<(Time, SubscriptionId)>,
+    times: BTreeMap<SubscriptionId, Time>,
+}
+
+impl Deadlines {
+    fn set(&mut self, id: SubscriptionId, deadline: Option<Time>) {
+        let before = match deadline {
+            Some(deadline) => self.times.insert(id, deadline),
+            None => self.times.remove(&id),
+        };
+        self.by_time.extend(deadline.map(|deadline| (deadline, id)));
+        if let Some(before) = before.filter(|before| Some(*before) != deadline) {
+            self.by_time.remove(&(before, id));
+        }
+    }
+
+    fn first(&self) -> Option<Time> {
+        self.by_time.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Takes one that is due at a tick.
+    fn pop_due(&mut self, tick: Time) -> Option<SubscriptionId> {
+        let (deadline, id) = *self.by_time.first()?;
+        (deadline <= tick).then(|| {
+            self.set(id, None);
+            id
+        })
+    }
 }
 
 /// Who waits for subscriptions to be there.
@@ -127,7 +167,7 @@ impl State {
             waiting_members: BTreeSet::new(),
             unseen: BTreeSet::new(),
             failing: BTreeSet::new(),
-            deadlines: BTreeSet::new(),
+            deadlines: Deadlines::default(),
             hydrations: Arc::new(Semaphore::new(HYDRATIONS_MAX)),
             deleted: false,
             ended: vec![false; workers],
@@ -165,12 +205,18 @@ impl Coordinator {
             while let Ok(notice) = self.notices.try_recv() {
                 self.take(notice);
             }
-            if mem::take(&mut self.state.deleted) {
-                self.refresh_all();
-            }
-            self.take_requests();
-            self.evaluate();
+            self.turn();
         }
+    }
+
+    /// What follows from the notices that were taken.
+    fn turn(&mut self) {
+        if mem::take(&mut self.state.deleted) {
+            self.mark_dirty();
+        }
+        self.refresh_dirty();
+        self.take_requests();
+        self.evaluate();
     }
 
     fn take(&mut self, notice: Notice) {
@@ -184,7 +230,12 @@ impl Coordinator {
                 self.send_end();
             }
             Notice::Requests => {}
-            Notice::HydrationFailed { template, error } => self.fail_template(template, &error),
+            Notice::Deleted => self.state.deleted = true,
+            Notice::HydrationFailed { template, error } => self.fail_filling(template, &error),
+            Notice::FillAgain { template } => {
+                let failures = self.state.templates.get(&template).map_or(0, |running| running.failures_of_filling);
+                self.refresh(template, failures + 1);
+            }
         }
     }
 
@@ -195,8 +246,8 @@ impl Coordinator {
         for (template, error) in news.failed {
             self.fail_template(template, &error);
         }
-        for (id, error) in news.refused {
-            self.refuse(id, error);
+        for (id, template, error) in news.refused {
+            self.refuse(id, template, &error);
         }
         for (ticket, at) in news.applied {
             self.applied(ticket, at);
@@ -223,6 +274,9 @@ impl Coordinator {
                 running.failures.entry(time).or_default().push((failure, difference));
             }
             metrics::counter!(telemetry::LATE_ROWS).increment(advance.late);
+            for id in advance.refused {
+                self.refuse(id, template, TOO_MUCH_AT_ONCE);
+            }
         }
         self.state.deleted |= news.deleted;
         if news.ended {
@@ -247,7 +301,8 @@ impl Coordinator {
         let Some((template, subscriptions)) = self.state.tickets.remove(&ticket) else { return };
         let mut live = self.shared.write();
         for id in subscriptions {
-            if let Some((member, _)) = live.entries.get_mut(&id).and_then(|entry| entry.member_of(template)) {
+            // A newer version of it may wait for a later ticket.
+            if let Some((member, _)) = live.entries.get_mut(&id).and_then(|entry| entry.member_of(template)).filter(|(member, _)| member.ticket == ticket) {
                 member.from = at;
             }
         }

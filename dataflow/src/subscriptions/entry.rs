@@ -67,12 +67,15 @@ impl Entry {
     /// How it is.
     pub(super) fn state(&self, id: SubscriptionId) -> SubscriptionState {
         let member = self.current.as_ref();
-        let error = self.broken.clone().or_else(|| member.or(self.next.as_deref()).and_then(Member::error));
-        let status = match (&error, member) {
+        let own = self.broken.clone().or_else(|| member.or(self.next.as_deref()).and_then(Member::error));
+        let status = match (&own, member) {
             (Some(_), _) => Status::Failed,
             (None, Some(_)) => Status::Running,
             (None, None) => Status::Hydrating,
         };
+        // What runs runs on while its next version cannot be filled.
+        let filling = || self.next.as_ref().and_then(|next| next.filling_error.as_deref().map(ToOwned::to_owned));
+        let error = own.or_else(filling);
         SubscriptionState {
             id,
             status,

@@ -25,7 +25,11 @@ pub struct Subscriptions {
 /// What somebody asks for.
 #[derive(Debug)]
 pub(super) enum Request {
-    Install(Vec<Compiled>),
+    /// Subscriptions that are created or, where `are_known`, stood already when the graph started.
+    Install {
+        all: Vec<Compiled>,
+        are_known: bool,
+    },
     Replace(Box<Compiled>),
     Remove(SubscriptionId),
     /// A subscription that cannot be compiled any more.
@@ -102,13 +106,26 @@ impl Subscriptions {
     /// are recorded.
     ///
     /// # Errors
-    /// As [`SubscriptionError`] says. Of several the others are taken up all the same, and the one that is not is shown as failed;
-    /// then this does not wait for their rows.
+    /// As [`SubscriptionError`] says. Of several the others are taken up all the same; then this does not wait for their rows. Nothing
+    /// stays of one that is not taken up, and nobody else is told.
     pub async fn install(&self, subscriptions: Vec<Compiled>) -> Result<(), SubscriptionError> {
-        if subscriptions.is_empty() {
+        self.take(subscriptions, false).await
+    }
+
+    /// The same at a start, of subscriptions that stood before: one that cannot be taken up is shown as failed, whom it notifies is
+    /// told, and where its stored rows cannot be read that is tried again without an end.
+    ///
+    /// # Errors
+    /// As [`Self::install`].
+    pub async fn take_up(&self, subscriptions: Vec<Compiled>) -> Result<(), SubscriptionError> {
+        self.take(subscriptions, true).await
+    }
+
+    async fn take(&self, all: Vec<Compiled>, are_known: bool) -> Result<(), SubscriptionError> {
+        if all.is_empty() {
             return Ok(());
         }
-        self.request(Request::Install(subscriptions)).await
+        self.request(Request::Install { all, are_known }).await
     }
 
     /// Changes a subscription that runs: keys that are active before and after keep their alerts. It runs as before until the
@@ -165,6 +182,10 @@ impl Subscriptions {
         let entry = live.entries.get_mut(&id)?;
         entry.watchers.retain(|watcher| watcher.strong_count() > 0);
         entry.watchers.push(Arc::downgrade(&queue));
+        // Whoever ended the watchers before did not see this one.
+        if self.shared.ended.load(SeqCst) {
+            queue.end();
+        }
         Some(Watch { id, queue, shared: Arc::downgrade(&self.shared) })
     }
 

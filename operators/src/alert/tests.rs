@@ -88,8 +88,10 @@ fn twin(options: &SubscriptionOptions, history: &History, key: &'static str, end
             }
             Some(_) => {}
         }
-        if let Some((fired, Untold::Muted)) = standing
+        if let Some((fired, untold)) = standing
+            && untold != Untold::No
             && !muted
+            && last_told.is_none_or(|last| now >= last + options.min_interval_ms)
             && now > fired
         {
             (standing, last_told) = (Some((fired, Untold::No)), Some(now));
@@ -102,14 +104,14 @@ fn twin(options: &SubscriptionOptions, history: &History, key: &'static str, end
 /// Steps through the history as the coordinator does, with a restart before each of the given ticks.
 fn run(options: &SubscriptionOptions, history: &History, restarts: &[Time], end: Time) -> Vec<Told> {
     let definition = subscription(options.clone());
-    let mut alerts = Alerts::new(Arc::clone(&definition), []);
+    let mut alerts = Alerts::new(Arc::clone(&definition), [], true);
     let mut store: BTreeMap<String, ActiveAlert> = BTreeMap::new();
     let (mut all, mut before) = (Vec::new(), BTreeMap::new());
     let mut begun = false;
     for (tick, rows) in history {
         let mut recorded = Recorded::default();
         if restarts.contains(tick) {
-            alerts = Alerts::new(Arc::clone(&definition), store.values().cloned());
+            alerts = Alerts::new(Arc::clone(&definition), store.values().cloned(), true);
             begun = false;
         }
         if begun {
@@ -229,7 +231,7 @@ fn a_restart_resolves_what_ended_meanwhile() {
 #[test]
 fn severities_and_rows() {
     let options = SubscriptionOptions { severity: Some("warning".to_owned()), ..SubscriptionOptions::default() };
-    let mut alerts = Alerts::new(subscription(options), []);
+    let mut alerts = Alerts::new(subscription(options), [], true);
     let mut recorded = Recorded::default();
     alerts.observe(10, "a", Some(seen(true, false, 1)), &mut recorded);
     alerts.observe(20, "a", Some(seen(true, true, 2)), &mut recorded);
@@ -244,7 +246,7 @@ fn severities_and_rows() {
 #[test]
 fn an_altered_subscription_keeps_the_keys_of_both_versions() {
     let first = subscription(SubscriptionOptions::default());
-    let mut alerts = Alerts::new(Arc::clone(&first), []);
+    let mut alerts = Alerts::new(Arc::clone(&first), [], true);
     alerts.begin(10, &BTreeMap::from([("a", seen(true, false, 1)), ("b", seen(true, false, 1))]), &mut Recorded::default());
     let mut recorded = Recorded::default();
     alerts.alter(20, Arc::new(Subscription { version: 2, ..Subscription::clone(&first) }));
@@ -257,11 +259,11 @@ fn an_altered_subscription_keeps_the_keys_of_both_versions() {
 #[test]
 fn a_failure_is_told_once_until_it_is_over() {
     let definition = subscription(SubscriptionOptions::default());
-    let mut alerts = Alerts::new(Arc::clone(&definition), []);
+    let mut alerts = Alerts::new(Arc::clone(&definition), [], true);
     let mut recorded = Recorded::default();
     alerts.fail(10, "{}".to_owned(), &mut recorded);
     alerts.fail(20, "{}".to_owned(), &mut recorded);
-    let mut restarted = Alerts::new(definition, recorded.active.values().flatten().cloned());
+    let mut restarted = Alerts::new(definition, recorded.active.values().flatten().cloned(), true);
     restarted.begin(25, &BTreeMap::new(), &mut recorded);
     restarted.fail(30, "{}".to_owned(), &mut recorded);
     assert_eq!(told(&recorded), [(TransitionKind::Failed, "{}".to_owned(), 10, 10, true)]);
@@ -272,7 +274,7 @@ fn a_failure_is_told_once_until_it_is_over() {
 
 #[test]
 fn keys_are_forgotten_when_their_least_interval_has_passed() {
-    let mut alerts = Alerts::new(subscription(SubscriptionOptions { min_interval_ms: 100, ..SubscriptionOptions::default() }), []);
+    let mut alerts = Alerts::new(subscription(SubscriptionOptions { min_interval_ms: 100, ..SubscriptionOptions::default() }), [], true);
     let mut recorded = Recorded::default();
     alerts.observe(10, "a", Some(seen(true, false, 1)), &mut recorded);
     alerts.observe(20, "a", None, &mut recorded);
@@ -306,9 +308,26 @@ fn an_alert_that_fired_muted_is_announced_when_the_mute_ends() {
 }
 
 #[test]
+fn an_alert_that_fired_too_soon_and_stands_is_announced_when_the_interval_ends() {
+    let there = || BTreeMap::from([("a", seen(true, false, 1))]);
+    let history = History::from([(10, there()), (20, BTreeMap::new()), (30, there()), (200, BTreeMap::new()), (210, there()), (215, BTreeMap::new())]);
+    let fired = |event_time, at, told| (TransitionKind::Fired, "a".to_owned(), event_time, at, told);
+    let resolved = |at, told| (TransitionKind::Resolved, "a".to_owned(), at, at, told);
+    let want = |announced, again| {
+        let first = [fired(10, 10, true), resolved(20, true), fired(30, 30, false)];
+        [&first[..], &[fired(30, announced, true), resolved(200, true)], &[fired(210, 210, again), resolved(215, again)]].concat()
+    };
+    let options = SubscriptionOptions { min_interval_ms: 100, ..SubscriptionOptions::default() };
+    assert_eq!(run(&options, &history, &[], 300), want(110, true));
+    // The later of both: the interval, and the mute.
+    let muted = SubscriptionOptions { min_interval_ms: 150, ..options };
+    assert_eq!(run(&muted, &history, &[30], 300), want(160, false));
+}
+
+#[test]
 fn a_mute_that_is_lifted_announces_what_stands() {
     let muted = subscription(SubscriptionOptions { mute_until_ms: 1000, ..SubscriptionOptions::default() });
-    let mut alerts = Alerts::new(Arc::clone(&muted), []);
+    let mut alerts = Alerts::new(Arc::clone(&muted), [], true);
     let rows = BTreeMap::from([("a", seen(true, false, 1))]);
     let mut recorded = Recorded::default();
     alerts.begin(10, &rows, &mut recorded);
@@ -322,8 +341,8 @@ fn a_mute_that_is_lifted_announces_what_stands() {
     assert_eq!(alerts.next_deadline(), None);
     // Where the process ended between the two, the alert is announced after the restart.
     let mut before = Recorded::default();
-    Alerts::new(muted, []).begin(10, &rows, &mut before);
-    let mut restarted = Alerts::new(lifted, before.active.values().flatten().cloned());
+    Alerts::new(muted, [], true).begin(10, &rows, &mut before);
+    let mut restarted = Alerts::new(lifted, before.active.values().flatten().cloned(), true);
     let mut after = Recorded::default();
     restarted.begin(70, &rows, &mut after);
     assert_eq!(told(&after).iter().map(|t| (t.0, t.4)).collect::<Vec<_>>(), [(TransitionKind::Fired, true)]);
@@ -334,23 +353,51 @@ fn a_mute_that_is_lifted_announces_what_stands() {
 fn a_failure_that_was_muted_is_told_when_the_mute_ends() {
     let definition = subscription(SubscriptionOptions { mute_until_ms: 100, ..SubscriptionOptions::default() });
     let failed = |event_time, at, told| (TransitionKind::Failed, "{}".to_owned(), event_time, at, told);
-    let mut alerts = Alerts::new(Arc::clone(&definition), []);
+    let mut alerts = Alerts::new(Arc::clone(&definition), [], true);
     let mut recorded = Recorded::default();
     alerts.fail(10, "{}".to_owned(), &mut recorded);
     let active: Vec<ActiveAlert> = recorded.active.values().flatten().cloned().collect();
     alerts.pass(150, &mut recorded);
     assert_eq!(told(&recorded), [failed(10, 10, false), failed(10, 100, true)]);
     // After a restart it is told only if it fails still.
-    let mut restarted = Alerts::new(Arc::clone(&definition), active.clone());
+    let mut restarted = Alerts::new(Arc::clone(&definition), active.clone(), true);
     let mut recorded = Recorded::default();
     restarted.begin(120, &BTreeMap::new(), &mut recorded);
     restarted.fail(120, "{}".to_owned(), &mut recorded);
     restarted.pass(121, &mut recorded);
     assert_eq!(told(&recorded), [failed(10, 100, true)]);
-    let mut mended = Alerts::new(definition, active);
+    let mut mended = Alerts::new(definition, active, true);
     let mut recorded = Recorded::default();
     mended.begin(120, &BTreeMap::new(), &mut recorded);
     mended.recover(&mut recorded);
     mended.pass(130, &mut recorded);
     assert_eq!((told(&recorded), mended.next_deadline()), (Vec::new(), None));
+}
+
+#[test]
+fn a_restored_alert_is_of_the_project_of_its_row_only_where_that_is_known_and_read() {
+    let project_of = |projects: Option<&[u64]>, names_project| {
+        let definition = Subscription {
+            projects: projects.map(|projects| projects.iter().copied().collect()),
+            ..Subscription::clone(&subscription(SubscriptionOptions::default()))
+        };
+        let active = ActiveAlert {
+            subscription_id: 7,
+            key: "a".to_owned(),
+            version: 1,
+            escalated: false,
+            since_ms: 0,
+            fired_ms: 10,
+            notified_ms: 10,
+            row: r#"{"project_id":2}"#.to_owned(),
+        };
+        let mut recorded = Recorded::default();
+        Alerts::new(Arc::new(definition), [active], names_project).observe(20, "a", None, &mut recorded);
+        recorded.transitions[0].project_id
+    };
+    assert_eq!(project_of(None, true), Some(2));
+    assert_eq!(project_of(Some(&[1, 2]), true), Some(2));
+    assert_eq!(project_of(Some(&[1, 2]), false), None);
+    assert_eq!(project_of(Some(&[1, 3]), true), None);
+    assert_eq!(project_of(Some(&[1]), true), Some(1), "a subscription that reads one project is of that");
 }

@@ -195,7 +195,7 @@ fn transitions(compiled: &CompiledQuery, subscription: Subscription, ticks: BTre
             by_tick.entry(time).or_default().push(changes);
         }
     }
-    let mut alerts = Alerts::new(Arc::new(subscription), []);
+    let mut alerts = Alerts::new(Arc::new(subscription), [], false);
     let mut rows: BTreeMap<String, BTreeMap<(bool, bool, String), i64>> = BTreeMap::new();
     let mut recorded = Recorded::default();
     for (time, changes) in by_tick {

@@ -4,6 +4,7 @@
 //! well; constants above it become columns behind the relation's. All that remains is the shape: subscriptions of one shape have
 //! the same text, and its digest names the template.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ use super::evaluate::physical;
 use super::lower::{Above, Lowered, Lowering, place};
 use super::pending::{Base, Built, Pending, column, df_schema, expr_text, exprs_text, is_portable, literal, position, value_text};
 use super::planner::Planner;
+use super::project;
 use super::refusal::Refusal;
 use super::slots::{Sharing, Slots};
 use crate::scope::Scope;
@@ -97,7 +99,8 @@ fn lowered(planner: &Planner, scope: &Scope, sql: &str, options: &SubscriptionOp
         _ => return Ok(None),
     }
     let conditions = Conditions::parse(planner, options, &answer, &parts.columns)?;
-    finish(planner, parts, conditions, answer, slots.inlines()).map(Some).map_err(|e| lowering.internal(e))
+    let project = project::column_of(plan);
+    finish(planner, parts, conditions, answer, project, slots.inlines()).map(Some).map_err(|e| lowering.internal(e))
 }
 
 /// The columns of the answer, each name once.
@@ -198,7 +201,14 @@ impl Conditions {
     }
 }
 
-fn finish(planner: &Planner, parts: Parts, conditions: Conditions, answer: SchemaRef, inlines: bool) -> Result<CompiledQuery, DataFusionError> {
+fn finish(
+    planner: &Planner,
+    parts: Parts,
+    conditions: Conditions,
+    answer: SchemaRef,
+    project: Option<usize>,
+    inlines: bool,
+) -> Result<CompiledQuery, DataFusionError> {
     let width = parts.relation.width();
     let mut constants = Constants { first: width, values: Vec::new(), inlines };
     let relation_schema = df_schema(&parts.relation.relation.schema)?;
@@ -223,6 +233,7 @@ fn finish(planner: &Planner, parts: Parts, conditions: Conditions, answer: Schem
             .map(|(name, expr)| (parts.columns.iter().position(|shown| *shown == expr).map_or(name, |index| answer.field(index).name().clone()), expr))
             .collect(),
     };
+    let key = named_apart(key);
     let mut fires = parts.fires;
     fires.sort_by_cached_key(expr_text);
     fires.dedup();
@@ -251,6 +262,7 @@ fn finish(planner: &Planner, parts: Parts, conditions: Conditions, answer: Schem
         fires: &fires,
         holds: holds.as_ref(),
         escalates: escalates.as_ref(),
+        project,
     };
     let text: Arc<str> = text.whole(parameter_keys, &constants_schema, &parts.relation.text).into();
     let shape = *blake3::hash(text.as_bytes()).as_bytes();
@@ -266,11 +278,31 @@ fn finish(planner: &Planner, parts: Parts, conditions: Conditions, answer: Schem
             fires: physical(&fires, &both)?,
             holds: holds.as_ref().map(|expr| physical(expr, &both)).transpose()?,
             escalates: escalates.as_ref().map(|expr| physical(expr, &both)).transpose()?,
+            project,
         })
     };
     let relation = parts.relation.relation;
     let template = planner.template(shape, || Ok(Template { relation, parameter_keys, constants: constants_schema, finish: finish()? }))?;
     Ok(CompiledQuery { shape, template, key, constants: constants_row, text })
+}
+
+/// Keys with a name each: joined groupings may have columns of one name, and alerts are told apart by the key as a JSON object.
+fn named_apart(key: Vec<(String, Expr)>) -> Vec<(String, Expr)> {
+    let mut names: BTreeSet<String> = key.iter().map(|(name, _)| name.clone()).collect();
+    let mut seen = BTreeSet::new();
+    let mut apart = Vec::with_capacity(key.len());
+    for (name, expr) in key {
+        let mut own = name.clone();
+        let mut number = 2;
+        while seen.contains(&own) || (own != name && names.contains(&own)) {
+            own = format!("{name}_{number}");
+            number += 1;
+        }
+        names.insert(own.clone());
+        seen.insert(own.clone());
+        apart.push((own, expr));
+    }
+    apart
 }
 
 /// A batch of one row, which may have no columns.
@@ -354,14 +386,16 @@ struct Text<'a> {
     fires: &'a Expr,
     holds: Option<&'a Expr>,
     escalates: Option<&'a Expr>,
+    project: Option<usize>,
 }
 
 impl Text<'_> {
     fn whole(&self, parameter_keys: usize, constants: &Schema, relation: &str) -> String {
         let names = |fields: &mut dyn Iterator<Item = &Field>| fields.map(|f| format!("{:?} {}", f.name(), f.data_type())).collect::<Vec<_>>().join(", ");
         let optional = |expr: Option<&Expr>| expr.map_or("-".to_owned(), expr_text);
+        let project = self.project.map_or_else(String::new, |column| format!("project column {column}\n"));
         format!(
-            "answer {} = {}\nkey {} = {}\nfires {}\nholds {}\nescalates {}\nconstants {}\nparameters {parameter_keys}\n{relation}",
+            "{project}answer {} = {}\nkey {} = {}\nfires {}\nholds {}\nescalates {}\nconstants {}\nparameters {parameter_keys}\n{relation}",
             names(&mut self.answer.fields().iter().map(AsRef::as_ref)),
             exprs_text(self.columns),
             names(&mut self.key_fields.iter()),

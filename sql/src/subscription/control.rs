@@ -150,8 +150,16 @@ pub struct DeliveryRow {
 pub trait SubscriptionControl: Debug + Send + Sync + 'static {
     /// Creates a subscription and lets it run. When this returns, the rows that hold at once are there.
     async fn create(&self, new: NewSubscription, compiled: CompiledQuery) -> Result<(), String>;
-    /// Changes one; with `changed`, its alerts mean something else and it gets a new version.
-    async fn alter(&self, id: SubscriptionId, query: String, options: SubscriptionOptions, changed: bool, compiled: CompiledQuery) -> Result<(), String>;
+    /// Changes one from what it was `before`; with `changed`, its alerts mean something else and it gets a new version. False where
+    /// it is not as it was `before` any more: somebody else altered it meanwhile, and nothing was done.
+    async fn alter(
+        &self,
+        before: &Arc<Subscription>,
+        query: String,
+        options: SubscriptionOptions,
+        changed: bool,
+        compiled: CompiledQuery,
+    ) -> Result<bool, String>;
     /// Ends one; its history stays.
     async fn remove(&self, id: SubscriptionId) -> Result<(), String>;
     /// All of an organisation, by name.

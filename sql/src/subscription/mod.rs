@@ -28,6 +28,7 @@ mod options;
 mod oracle;
 mod pending;
 mod planner;
+mod project;
 mod refusal;
 mod rewrite;
 mod rows;

@@ -19,6 +19,7 @@ use weir_operators::relation::harness::{Answer, Run, Tick, run};
 use weir_operators::relation::json::row_object;
 use weir_operators::relation::template::TableChanges;
 use weir_operators::schema::{self, TableKind};
+use weir_protocol::limits::CLOCK_AHEAD_MS;
 use weir_protocol::subscription::SubscriptionOptions;
 
 use super::tests::{everything, workload};
@@ -116,7 +117,9 @@ fn events(table: &'static str, rows: usize, after_ms: u64, until_ms: u64, random
             columns.insert("status", texts(rows, || Some(random.pick(&["ok", "cancelled", "internal_error", "not_found"]).to_owned())));
             columns.insert("duration_ms", Arc::new((0..rows).map(|_| Some(random.below(5_000) as f64)).collect::<Float64Array>()));
             columns.insert("user_hash", integers(rows, || random.maybe(|r| r.below(6) as i64)));
-            columns.insert("end_ts", Arc::new(TimestampMicrosecondArray::from(received.iter().map(|ms| ms * 1000).collect::<Vec<_>>())));
+            // What ended long before it was received, and what says to end after that, as far as a clock may be ahead and farther.
+            let ended = |received: &i64| (received - random.pick(&[0, 0, 700, 20_000, 400_000, -20_000, -60_000, -60_001, -1_000_000_000])) * 1000;
+            columns.insert("end_ts", Arc::new(TimestampMicrosecondArray::from(received.iter().map(ended).collect::<Vec<_>>())));
         }
         "sessions" => {
             columns.insert("release", texts(rows, || Some(random.pick(&RELEASES).to_owned())));
@@ -279,7 +282,15 @@ impl Query {
     fn at(&self, tick_ms: u64) -> String {
         self.each_window(|column, lower, upper| {
             let pane = ((lower - upper) / 60).max(20);
-            let edge = |age: u64| format!("arrow_cast({}, 'Timestamp(Millisecond, None)')", tick_ms.saturating_sub(age) / pane * pane);
+            let edge_ms = |age: u64| tick_ms.saturating_sub(age) / pane * pane;
+            if column == "end_ts" {
+                // As of its receipt where its clock is too far ahead, and not at all where it is later than the window is long.
+                let ms = |column: &str| format!("arrow_cast(arrow_cast({column}, 'Timestamp(Millisecond, None)'), 'Int64')");
+                let (ended, received) = (ms(column), ms("received"));
+                let time = format!("(CASE WHEN {ended} > {received} + {CLOCK_AHEAD_MS} THEN {received} ELSE {ended} END)");
+                return format!("{time} >= {} AND {received} <= ({time} / {pane} + 1) * {pane} + {}", edge_ms(lower), lower - upper);
+            }
+            let edge = |age: u64| format!("arrow_cast({}, 'Timestamp(Millisecond, None)')", edge_ms(age));
             let upper = if upper == 0 { String::new() } else { format!(" AND {column} < {}", edge(upper)) };
             format!("{column} >= {}{upper}", edge(lower))
         })
@@ -386,7 +397,7 @@ fn query(random: &mut Random) -> Query {
     };
     let from = |random: &mut Random| format!("FROM errors WHERE ({}) AND {{received:{w}}}", condition(random));
     let having = |random: &mut Random| if random.chance(50) { format!(" HAVING count(*) > {}", random.below(6)) } else { String::new() };
-    let text = match random.below(17) {
+    let text = match random.below(19) {
         0..=3 => format!("SELECT {group} AS g, {} AS a, {} AS b {} GROUP BY {group}{}", aggregate(random), aggregate(random), from(random), having(random))
             .replace("SELECT environment, release AS g", "SELECT environment, release")
             .replace("SELECT project, level AS g", "SELECT project, level"),
@@ -417,17 +428,18 @@ fn query(random: &mut Random) -> Query {
              WHERE i.status = '{}' AND {{e.received:{w}}} GROUP BY i.title",
             random.pick(&["unresolved", "resolved"])
         ),
+        14 => format!(
+            "SELECT i.project_id, i.group_id, i.status FROM issues i WHERE {} EXISTS (SELECT 1 FROM errors e WHERE e.project_id = i.project_id AND e.group_id = i.group_id AND e.level = '{}' AND {{e.received:{w}}})",
+            random.pick(&["", "NOT", "i.status = 'resolved' OR"]),
+            random.pick(&LEVELS)
+        ),
         15 => format!(
             "SELECT a.level, a.n, b.release, b.m FROM (SELECT level, count(*) AS n {} GROUP BY level) a \
              FULL JOIN (SELECT release, count(*) AS m {} GROUP BY release) b ON a.n = b.m",
             from(random),
             from(random)
         ),
-        14 => format!(
-            "SELECT i.project_id, i.group_id, i.status FROM issues i WHERE {} EXISTS (SELECT 1 FROM errors e WHERE e.project_id = i.project_id AND e.group_id = i.group_id AND e.level = '{}' AND {{e.received:{w}}})",
-            random.pick(&["", "NOT", "i.status = 'resolved' OR"]),
-            random.pick(&LEVELS)
-        ),
+        16 | 17 => format!("SELECT transaction_name, count(*) AS n, max(duration_ms) AS d FROM spans WHERE {{end_ts:{w}}} GROUP BY transaction_name"),
         _ => format!(
             "SELECT p.project, count(e.event_id) AS n FROM projects p LEFT JOIN (SELECT project_id, event_id {}) e ON e.project_id = p.project_id GROUP BY p.project",
             from(random)

@@ -148,6 +148,47 @@ fn a_comparison_with_last_week_is_shared_by_projects() {
 }
 
 #[test]
+fn keys_of_one_name_are_told_apart() {
+    let of = |what: &str| format!("(SELECT release, count(*) AS {what} FROM errors WHERE received > now() - INTERVAL '5 minutes' GROUP BY release)");
+    let sql = format!("SELECT a.n AS n FROM {} a JOIN {} b ON a.n = b.m", of("n"), of("m"));
+    let compiled = compiled(&planner(), &sql).unwrap_or_else(|refusal| panic!("{refusal}"));
+    let keys: Vec<&str> = compiled.template.finish.key_schema.fields().iter().map(|field| field.name().as_str()).collect();
+    assert_eq!(keys, ["release", "release_2"]);
+}
+
+#[test]
+fn a_column_is_the_project_of_a_row_where_the_tables_say_so_of_all_that_it_is_made_of() {
+    let planner = planner();
+    let window = "received > now() - INTERVAL '5 minutes'";
+    let both = "errors e JOIN issues i ON e.group_id = i.group_id";
+    for (sql, want) in [
+        (format!("SELECT event_id, project_id FROM errors WHERE {window}"), Some(1)),
+        (format!("SELECT count(*) AS n, project_id FROM errors WHERE {window} GROUP BY project_id"), Some(1)),
+        (format!("SELECT project_id, release FROM (SELECT project_id, release, count(*) AS n FROM errors WHERE {window} GROUP BY 1, 2) WHERE n > 3"), Some(0)),
+        (format!("SELECT project_id, event_id FROM errors WHERE {window} UNION ALL SELECT project_id, event_id FROM occurrences WHERE {window}"), Some(0)),
+        (format!("SELECT e.project_id, i.title FROM {both} AND e.project_id = i.project_id WHERE e.{window}"), Some(0)),
+        (
+            format!(
+                "SELECT p.project_id, count(e.event_id) AS n FROM projects p LEFT JOIN (SELECT * FROM errors WHERE {window}) e ON e.project_id = p.project_id GROUP BY p.project_id"
+            ),
+            Some(0),
+        ),
+        // Another value under that name, another column, or rows of several projects in one.
+        (format!("SELECT event_id, 2 AS project_id FROM errors WHERE {window}"), None),
+        (format!("SELECT event_id, group_id AS project_id FROM errors WHERE {window}"), None),
+        (format!("SELECT event_id, project_id + 1 AS project_id FROM errors WHERE {window}"), None),
+        (format!("SELECT max(project_id) AS project_id, release FROM errors WHERE {window} GROUP BY release"), None),
+        (format!("SELECT e.project_id, i.title FROM {both} WHERE e.{window}"), None),
+        (format!("SELECT project_id, event_id FROM errors WHERE {window} UNION ALL SELECT 2, event_id FROM occurrences WHERE {window}"), None),
+        (format!("SELECT project_id, event_id FROM errors WHERE {window} AND EXISTS (SELECT 1 FROM issues i WHERE i.group_id = errors.group_id)"), None),
+        (format!("SELECT event_id, release FROM errors WHERE {window}"), None),
+    ] {
+        let compiled = compiled(&planner, &sql).unwrap_or_else(|refusal| panic!("{sql}: {refusal}"));
+        assert_eq!(compiled.template.finish.project, want, "{sql}");
+    }
+}
+
+#[test]
 fn what_is_compared_below_becomes_the_key_and_what_is_above_becomes_constants() {
     let planner = planner();
     let check = |sql: &str, keys: usize, constants: usize, universe: Option<Universe>| {

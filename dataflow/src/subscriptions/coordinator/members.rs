@@ -28,7 +28,7 @@ impl Coordinator {
         let mut told = ToldTemplates::new();
         for (request, reply) in requests {
             match request {
-                Request::Install(all) => self.install(all, reply, &mut live, &mut told),
+                Request::Install { all, are_known } => self.install(all, are_known, reply, &mut live, &mut told),
                 Request::Replace(compiled) => self.replace(*compiled, reply, &mut live, &mut told),
                 Request::Remove(id) => self.remove(id, reply, &mut live, &mut told),
                 Request::Broken(definition, why) => {
@@ -38,31 +38,36 @@ impl Coordinator {
             }
         }
         for (template, (changes, subscriptions)) in told {
-            self.tell(template, changes, subscriptions);
+            self.tell(template, changes, subscriptions, &mut live);
         }
         self.drop_unused();
         self.count(&live);
     }
 
-    pub(super) fn tell(&mut self, template: TemplateNumber, changes: ParameterChanges, subscriptions: Vec<SubscriptionId>) {
+    pub(super) fn tell(&mut self, template: TemplateNumber, changes: ParameterChanges, subscriptions: Vec<SubscriptionId>, live: &mut Live) {
         self.state.last_ticket += 1;
         let ticket = self.state.last_ticket;
+        for id in &subscriptions {
+            if let Some((member, _)) = live.entries.get_mut(id).and_then(|entry| entry.member_of(template)) {
+                member.ticket = ticket;
+            }
+        }
         self.state.waiting_members.extend(&subscriptions);
         self.state.tickets.insert(ticket, (template, subscriptions));
         // One worker takes them; the dataflow brings them where they belong.
         self.mailboxes[template as usize % self.mailboxes.len()].send(Command::Parameters { template, changes, ticket });
     }
 
-    pub(super) fn install(&mut self, all: Vec<Compiled>, reply: Reply, live: &mut Live, told: &mut ToldTemplates) {
+    pub(super) fn install(&mut self, all: Vec<Compiled>, are_known: bool, reply: Reply, live: &mut Live, told: &mut ToldTemplates) {
         self.state.last_waiter += 1;
         let waiter = self.state.last_waiter;
-        let (several, mut missing, mut refused) = (all.len() > 1, 0, None);
+        let (mut missing, mut refused) = (0, None);
         for compiled in all {
             let id = compiled.definition.id;
-            match self.install_one(&compiled, waiter, live, told) {
+            match self.install_one(&compiled, waiter, !are_known, live, told) {
                 Ok(()) => missing += 1,
                 Err(error) => {
-                    if several && !matches!(error, SubscriptionError::Exists { .. }) {
+                    if are_known && !matches!(error, SubscriptionError::Exists { .. }) {
                         self.break_down(id, &compiled.definition, error.to_string(), live);
                     }
                     refused.get_or_insert(error);
@@ -75,19 +80,22 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn install_one(&mut self, compiled: &Compiled, waiter: u64, live: &mut Live, told: &mut ToldTemplates) -> Result<(), SubscriptionError> {
+    fn install_one(&mut self, compiled: &Compiled, waiter: u64, is_new: bool, live: &mut Live, told: &mut ToldTemplates) -> Result<(), SubscriptionError> {
         let id = compiled.definition.id;
         if live.entries.get(&id).is_some_and(|entry| entry.broken.is_none()) {
             return Err(SubscriptionError::Exists { id });
         }
-        let (member, changes) = self.member(compiled, waiter)?;
+        let (mut member, changes) = self.member(compiled, waiter)?;
+        member.is_new = is_new;
         let (parameters, subscriptions) = told.entry(member.template).or_default();
         parameters.push(changes);
         subscriptions.push(id);
         let entry = live.entries.entry(id).or_default();
         entry.broken = None;
         if entry.alerts.is_none() {
-            entry.alerts = Some(Alerts::new(Arc::clone(&compiled.definition), self.state.restored.remove(&id).unwrap_or_default()));
+            let restored = self.state.restored.remove(&id).unwrap_or_default();
+            let names_project = compiled.template.finish.project.is_some();
+            entry.alerts = Some(Alerts::new(Arc::clone(&compiled.definition), restored, names_project));
         }
         entry.next = Some(Box::new(member));
         Ok(())
@@ -103,7 +111,7 @@ impl Coordinator {
         let running = self.state.templates.get_mut(&number).ok_or_else(|| SubscriptionError::Failed("its template is gone".to_owned()))?;
         let told = running.parameters.encode(&compiled.parameters).map_err(failed)?;
         running.members.insert(compiled.definition.id);
-        let mut member = Member::new(Arc::clone(&compiled.definition), number, Arc::clone(&running.codec), told, Some(waiter));
+        let mut member = Member::new(Arc::clone(&compiled.definition), number, (Arc::clone(&running.codec), running.plan.finish.project), told, Some(waiter));
         member.template_error = running.error();
         Ok((member, (Arc::new(compiled.parameters.clone()), true)))
     }
@@ -141,13 +149,14 @@ impl Coordinator {
             (Some(current), true) => {
                 if let Some(alerts) = &mut entry.alerts {
                     alerts.alter(self.state.evaluated, Arc::clone(&member.definition));
-                    self.state.deadlines.extend(alerts.next_deadline().map(|deadline| (deadline, id)));
+                    self.state.deadlines.set(id, alerts.next_deadline());
                 }
                 if current.told == member.told {
                     entry.current = Some(Member { waiter: None, definition: member.definition, ..current });
                     return self.arrived(waiter);
                 }
                 self.leave(id, &current, &member, told);
+                current.waiter.into_iter().for_each(|waiter| self.arrived(waiter));
                 entry.current = Some(Member { rows: current.rows, failures: current.failures, ..member });
             }
             (current, _) => {
@@ -175,6 +184,7 @@ impl Coordinator {
         entry.watchers().for_each(|queue| queue.end());
         self.state.unseen.remove(&id);
         self.state.failing.remove(&id);
+        self.state.deadlines.set(id, None);
         self.outgoing.forget(id);
         let _ = reply.send(Ok(()));
     }
@@ -185,10 +195,10 @@ impl Coordinator {
         if entry.current.is_some() || entry.next.is_some() {
             return;
         }
-        let alerts = entry.alerts.get_or_insert_with(|| Alerts::new(Arc::clone(definition), self.state.restored.remove(&id).unwrap_or_default()));
+        let alerts = entry.alerts.get_or_insert_with(|| Alerts::new(Arc::clone(definition), self.state.restored.remove(&id).unwrap_or_default(), false));
         let mut recorded = Recorded::default();
         alerts.fail(self.state.evaluated.max(1), failure_row(&why), &mut recorded);
-        self.state.deadlines.extend(alerts.next_deadline().map(|deadline| (deadline, id)));
+        self.state.deadlines.set(id, alerts.next_deadline());
         entry.broken = Some(why);
         self.state.failing.insert(id);
         self.outgoing.add(self.state.evaluated, &self.state.offsets, recorded, &self.progress);
@@ -223,22 +233,32 @@ impl Coordinator {
         }
     }
 
-    /// A subscription's parameters do not fit its template.
-    pub(super) fn refuse(&mut self, id: SubscriptionId, error: String) {
+    /// A subscription's parameters are not taken in by its template.
+    pub(super) fn refuse(&mut self, id: SubscriptionId, template: TemplateNumber, error: &str) {
         let shared = Arc::clone(&self.shared);
         let mut live = shared.write();
         let Some(entry) = live.entries.get_mut(&id) else { return };
-        let refused = entry.next.take().map(|next| *next).or_else(|| entry.current.take());
-        if let Some(member) = refused {
-            if let Some(running) = self.state.templates.get_mut(&member.template) {
-                running.members.remove(&id);
-            }
-            if let Some(waiter) = member.waiter.and_then(|waiter| self.state.waiters.remove(&waiter)) {
-                let _ = waiter.reply.send(Err(SubscriptionError::Failed(error.clone())));
-            }
+        let next = entry.next.take_if(|member| member.template == template).map(|member| *member);
+        let Some(member) = next.or_else(|| entry.current.take_if(|member| member.template == template)) else { return };
+        if let Some(running) = self.state.templates.get_mut(&template) {
+            running.members.remove(&id);
         }
-        if entry.current.is_none() {
-            entry.broken = Some(error);
+        self.end_member(id, member, error, &mut live);
+    }
+
+    /// One version of a subscription, which was taken out of entry and template, does not run. Where no other does it has failed, and
+    /// whom it notifies is told; of one that was being created nothing stays.
+    pub(super) fn end_member(&mut self, id: SubscriptionId, member: Member, error: &str, live: &mut Live) {
+        if let Some(waiter) = member.waiter.and_then(|waiter| self.state.waiters.remove(&waiter)) {
+            let _ = waiter.reply.send(Err(SubscriptionError::Failed(error.to_owned())));
         }
+        let Some(entry) = live.entries.get_mut(&id) else { return };
+        if member.is_new && entry.current.is_none() && entry.next.is_none() {
+            entry.watchers().for_each(|queue| queue.end());
+            live.entries.remove(&id);
+            self.state.deadlines.set(id, None);
+            return;
+        }
+        self.break_down(id, &member.definition, error.to_owned(), live);
     }
 }

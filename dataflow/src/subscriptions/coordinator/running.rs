@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use arrow::error::ArrowError;
 use weir_operators::Time;
-use weir_operators::relation::template::{Changes, Failure, Template, Usage};
+use weir_operators::relation::template::{Changes, Failure, HALTED, Template, Usage};
 use weir_operators::relation::{Quotas, json};
 use weir_protocol::subscription::SubscriptionId;
 
@@ -16,7 +16,7 @@ use crate::subscriptions::command::TemplateNumber;
 use crate::subscriptions::handle::Live;
 use crate::subscriptions::hydration::Sink;
 use crate::subscriptions::live::RowChange;
-use crate::subscriptions::member::{ParameterCodec, with_row};
+use crate::subscriptions::member::{Failures, ParameterCodec};
 use crate::subscriptions::scans::Grid;
 use crate::subscriptions::{Shape, TemplateUsage};
 use crate::telemetry;
@@ -45,10 +45,14 @@ pub(super) struct Running {
     pub(super) changes: BTreeMap<Time, Vec<Changes>>,
     pub(super) failures: BTreeMap<Time, Vec<(Failure, i64)>>,
     /// Failures of the whole template that stand.
-    pub(super) standing: BTreeMap<(String, String), i64>,
+    pub(super) standing: Failures,
     pub(super) grids: BTreeSet<Grid>,
     /// The newest tick at which a table that it reads changed.
     pub(super) fed: Time,
+    /// Whether rows that it was given have been deleted since it was begun to be filled.
+    pub(super) is_dirty: bool,
+    /// Whether it makes nothing more on some worker: what others make is a part of the truth only, so that rows and alerts stay.
+    pub(super) is_halted: bool,
 }
 
 /// Of a quota it is said that so many hundredths are used.
@@ -89,11 +93,17 @@ impl Running {
 
     /// What is wrong with the whole template.
     pub(super) fn error(&self) -> Option<Arc<str>> {
-        self.standing.iter().find(|(_, count)| **count > 0).map(|((message, row), _)| with_row(message, row).into())
+        self.standing.error().map(Arc::from)
     }
 
     /// Takes up what changed until a tick.
     pub(super) fn apply(&mut self, number: TemplateNumber, tick: Time, live: &mut Live, touched: &mut Touched) {
+        let halts = |(failure, difference): &(Failure, i64)| failure.subscription.is_none() && *difference > 0 && failure.message.starts_with(HALTED);
+        self.is_halted |= self.failures.range(..=tick).any(|(_, failures)| failures.iter().any(halts));
+        if self.is_halted {
+            self.changes = self.changes.split_off(&(tick + 1));
+            self.failures.range_mut(..=tick).for_each(|(_, failures)| failures.retain(halts));
+        }
         while let Some(entry) = self.changes.first_entry()
             && *entry.key() <= tick
         {
@@ -120,7 +130,6 @@ impl Running {
             let Some(entry) = live.entries.get_mut(&id) else { continue };
             let is_watched = !entry.watchers.is_empty();
             let Some((member, is_current)) = entry.member_of(number) else { continue };
-            let was_too_large = member.rows.is_too_large();
             let key = json::row_text(&changes.keys, index);
             let (fires, difference) = (changes.fires[index], changes.differences[index]);
             if is_current {
@@ -130,8 +139,8 @@ impl Running {
                 }
             }
             member.rows.change(RowChange { key, bytes, fires, escalates: changes.escalates[index], difference });
-            if member.rows.is_too_large() != was_too_large {
-                touched.failures.insert(id);
+            if member.rows.is_too_large() {
+                touched.grown.insert((id, number));
             }
         }
         Ok(())
@@ -139,23 +148,15 @@ impl Running {
 
     pub(super) fn apply_failure(&mut self, number: TemplateNumber, failure: Failure, difference: i64, live: &mut Live, touched: &mut Touched) {
         let Failure { subscription, message, row } = failure;
-        let add = |failures: &mut BTreeMap<(String, String), i64>| {
-            let place = (message, row);
-            let count = failures.entry(place.clone()).or_default();
-            *count += difference;
-            if *count == 0 {
-                failures.remove(&place);
-            }
-        };
         match subscription {
             Some(id) => {
                 if let Some((member, _)) = live.entries.get_mut(&id).and_then(|entry| entry.member_of(number)) {
-                    add(&mut member.failures);
+                    member.failures.add(message, row, difference);
                     touched.failures.insert(id);
                 }
             }
             None => {
-                add(&mut self.standing);
+                self.standing.add(message, row, difference);
                 let error = self.error();
                 for id in &self.members {
                     if let Some((member, _)) = live.entries.get_mut(id).and_then(|entry| entry.member_of(number)) {

@@ -4,28 +4,34 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arrow::error::ArrowError;
 use weir_operators::Time;
+use weir_operators::alert::Recorded;
 use weir_operators::relation;
 use weir_operators::relation::template::{Template, Usage};
 use weir_operators::schema::{self, TableKind};
 use weir_protocol::limits::SUBSCRIPTION_SHAPES_MAX;
+use weir_protocol::subscription::SubscriptionId;
 
 use super::running::Running;
-use super::{Coordinator, ToldTemplates};
+use super::{Coordinator, ToldTemplates, failure_row};
 use crate::subscriptions::codec::Codec;
 use crate::subscriptions::command::{Command, Notice, TemplateNumber};
 use crate::subscriptions::entry::Entry;
 use crate::subscriptions::hydration::{BATCHES_WAITING_MAX, Sink, Sinks};
-use crate::subscriptions::member::{Member, ParameterCodec};
+use crate::subscriptions::member::{Failures, Member, ParameterCodec};
 use crate::subscriptions::scans::{grids, tables};
 use crate::subscriptions::{Compiled, Shape, SubscriptionError};
 use crate::telemetry;
 
-/// How often a template's stored rows are read again after a failure.
-const FILLING_RETRIES_MAX: u32 = 3;
+/// How often a template's stored rows are read again before who waits for them is told.
+const FILLING_FAILURES_UNTOLD_MAX: u32 = 3;
+/// How long is waited after the first failure; after each further one twice as long.
+const FILLING_PAUSE_MIN: Duration = Duration::from_millis(250);
+/// How long is waited at most.
+const FILLING_PAUSE_MAX: Duration = Duration::from_secs(300);
 
 impl Coordinator {
     /// A worker built a dataflow and keeps its ticks from `frontier` on. When all have, a snapshot with everything before that is
@@ -105,9 +111,11 @@ impl Coordinator {
             live: false,
             changes: BTreeMap::new(),
             failures: BTreeMap::new(),
-            standing: BTreeMap::new(),
+            standing: Failures::default(),
             grids: grids(&plan.relation),
             fed: 0,
+            is_dirty: false,
+            is_halted: false,
             plan,
         };
         self.state.templates.insert(number, running);
@@ -115,12 +123,33 @@ impl Coordinator {
         number
     }
 
-    /// Fills all dataflows anew that were given rows: some of those were deleted.
-    pub(super) fn refresh_all(&mut self) {
+    /// Rows that dataflows were given have been deleted.
+    pub(super) fn mark_dirty(&mut self) {
         let is_given_rows =
             |running: &Running| tables(&running.plan.relation).into_iter().any(|table| schema::table(table).is_some_and(|t| t.kind == TableKind::Appended));
-        let numbers: Vec<TemplateNumber> = self.state.templates.iter().filter(|(_, running)| is_given_rows(running)).map(|(number, _)| *number).collect();
-        for number in numbers {
+        self.state.templates.values_mut().filter(|running| is_given_rows(running)).for_each(|running| running.is_dirty = true);
+    }
+
+    /// Fills dataflows anew of whose rows some were deleted. One that is still being filled is waited for, so that deletions that
+    /// follow each other closely do not keep its subscriptions from ever being there; it is filled once more then.
+    pub(super) fn refresh_dirty(&mut self) {
+        let dirty: Vec<TemplateNumber> =
+            self.state.templates.iter().filter(|(_, running)| running.is_dirty && running.live).map(|(number, _)| *number).collect();
+        for number in dirty {
+            let Some(running) = self.state.templates.get_mut(&number) else { continue };
+            if self.state.shapes.get(&running.shape) != Some(&number) {
+                // Another one is filled in its place already.
+                running.is_dirty = false;
+                continue;
+            }
+            let members = running.members.clone();
+            let live = self.shared.read();
+            let is_waited_for = |id: &SubscriptionId| live.entries.get(id).is_some_and(|entry| entry.next.as_ref().is_some_and(|next| next.template == number));
+            if members.iter().any(is_waited_for) {
+                continue;
+            }
+            drop(live);
+            running.is_dirty = false;
             self.refresh(number, 0);
         }
     }
@@ -134,6 +163,7 @@ impl Coordinator {
         let Some(old) = self.state.templates.get(&number) else { return };
         let members = old.members.clone();
         let (shape, plan, codec, parameters) = (old.shape, Arc::clone(&old.plan), Arc::clone(&old.codec), Arc::clone(&old.parameters));
+        let project = plan.finish.project;
         let new = self.begin_template(shape, plan, Arc::clone(&codec), Arc::clone(&parameters), failures_of_filling);
         let shared = Arc::clone(&self.shared);
         let mut live = shared.write();
@@ -147,8 +177,8 @@ impl Coordinator {
                 // What comes next is of another template.
                 _ => continue,
             };
-            if let Some(member) = waiting {
-                self.take_back(id, &member, &mut told);
+            if let Some(member) = &waiting {
+                self.take_back(id, member, &mut told);
             }
             let decoded = match parameters.decode(id, &parameters_told) {
                 Ok(decoded) => decoded,
@@ -163,10 +193,12 @@ impl Coordinator {
             if let Some(running) = self.state.templates.get_mut(&new) {
                 running.members.insert(id);
             }
-            entry.next = Some(Box::new(Member::new(definition, new, Arc::clone(&codec), parameters_told, waiter)));
+            let (is_new, filling_error) = waiting.map_or((false, None), |member| (member.is_new, member.filling_error));
+            let member = Member::new(definition, new, (Arc::clone(&codec), project), parameters_told, waiter);
+            entry.next = Some(Box::new(Member { is_new, filling_error, ..member }));
         }
         for (template, (changes, subscriptions)) in told {
-            self.tell(template, changes, subscriptions);
+            self.tell(template, changes, subscriptions, &mut live);
         }
         self.drop_unused();
     }
@@ -176,7 +208,10 @@ impl Coordinator {
         let unused: Vec<TemplateNumber> = self.state.templates.iter().filter(|(_, running)| running.members.is_empty()).map(|(number, _)| *number).collect();
         for number in unused {
             if let Some(running) = self.state.templates.remove(&number) {
-                self.state.shapes.remove(&running.shape);
+                // Its shape may be another template's by now.
+                if self.state.shapes.get(&running.shape) == Some(&number) {
+                    self.state.shapes.remove(&running.shape);
+                }
             }
             for mailbox in &self.mailboxes {
                 mailbox.send(Command::Drop { template: number });
@@ -184,14 +219,64 @@ impl Coordinator {
         }
     }
 
-    /// A template cannot be built or filled: so cannot its subscriptions.
+    /// The stored rows of a template cannot be read. That is tried again, ever more rarely and without an end; what runs in another
+    /// template meanwhile runs on. Who waits is told after a few times.
+    pub(super) fn fail_filling(&mut self, number: TemplateNumber, error: &str) {
+        let Some(running) = self.state.templates.get_mut(&number) else { return };
+        let failures = running.failures_of_filling;
+        let pause = FILLING_PAUSE_MIN.saturating_mul(1 << failures.min(16)).min(FILLING_PAUSE_MAX);
+        tracing::warn!(error, template = number, failures, pause_s = pause.as_secs_f64(), "stored rows cannot be read, trying again");
+        let error: Arc<str> = format!("stored rows cannot be read: {error}; it is tried again").into();
+        let members = running.members.clone();
+        let shared = Arc::clone(&self.shared);
+        let mut live = shared.write();
+        let mut told = ToldTemplates::new();
+        for id in members {
+            let Some(entry) = live.entries.get_mut(&id) else { continue };
+            let Some(next) = entry.next.as_mut().filter(|next| next.template == number) else { continue };
+            next.filling_error = Some(Arc::clone(&error));
+            if failures < FILLING_FAILURES_UNTOLD_MAX || (failures > FILLING_FAILURES_UNTOLD_MAX && next.waiter.is_none()) {
+                continue;
+            }
+            let is_altered = next.waiter.is_some() && entry.current.is_some();
+            if next.is_new || is_altered {
+                // Who creates or alters is told, and it is as if nothing had been asked.
+                if let Some(member) = entry.next.take() {
+                    self.take_back(id, &member, &mut told);
+                    self.end_member(id, *member, &error, &mut live);
+                }
+                continue;
+            }
+            if let Some(waiter) = next.waiter.take().and_then(|waiter| self.state.waiters.remove(&waiter)) {
+                let _ = waiter.reply.send(Err(SubscriptionError::Failed(error.to_string())));
+            }
+            if entry.current.is_none()
+                && let Some(alerts) = &mut entry.alerts
+            {
+                // It stood before this start and does not run: whom it notifies is told once.
+                let mut recorded = Recorded::default();
+                alerts.fail(self.state.evaluated.max(1), failure_row(&error), &mut recorded);
+                self.state.deadlines.set(id, alerts.next_deadline());
+                self.state.failing.insert(id);
+                self.outgoing.add(self.state.evaluated, &self.state.offsets, recorded, &self.progress);
+            }
+        }
+        for (template, (changes, subscriptions)) in told {
+            self.tell(template, changes, subscriptions, &mut live);
+        }
+        drop(live);
+        self.drop_unused();
+        let notices = self.shared.notices.clone();
+        self.runtime.spawn(async move {
+            tokio::time::sleep(pause).await;
+            // Not on a thread of the runtime: the channel may be full for a moment.
+            let _ = tokio::task::spawn_blocking(move || notices.send(Notice::FillAgain { template: number })).await;
+        });
+    }
+
+    /// A template's dataflow cannot be built: its subscriptions cannot run.
     pub(super) fn fail_template(&mut self, number: TemplateNumber, error: &str) {
         let Some(running) = self.state.templates.get_mut(&number) else { return };
-        if running.failures_of_filling < FILLING_RETRIES_MAX && !running.live {
-            tracing::warn!(error, template = number, "stored rows cannot be read, trying again");
-            let failures = running.failures_of_filling + 1;
-            return self.refresh(number, failures);
-        }
         tracing::error!(error, template = number, "subscriptions cannot be kept up to date");
         let members = mem::take(&mut running.members);
         let shared = Arc::clone(&self.shared);
@@ -200,13 +285,8 @@ impl Coordinator {
             let Some(entry) = live.entries.get_mut(&id) else { continue };
             let next = entry.next.take_if(|member| member.template == number).map(|member| *member);
             let current = entry.current.take_if(|member| member.template == number);
-            for waiter in [next, current].into_iter().flatten().filter_map(|member| member.waiter) {
-                if let Some(waiter) = self.state.waiters.remove(&waiter) {
-                    let _ = waiter.reply.send(Err(SubscriptionError::Failed(error.to_owned())));
-                }
-            }
-            if let Some(definition) = entry.alerts.as_ref().map(|alerts| Arc::clone(alerts.subscription())) {
-                self.break_down(id, &definition, error.to_owned(), &mut live);
+            for member in [next, current].into_iter().flatten() {
+                self.end_member(id, member, error, &mut live);
             }
         }
         drop(live);

@@ -8,11 +8,13 @@ use std::time::Instant;
 use arrow::error::ArrowError;
 use weir_operators::Time;
 use weir_operators::alert::{Alerts, Recorded};
+use weir_protocol::limits::SUBSCRIPTION_ROWS_MAX;
 use weir_protocol::subscription::SubscriptionId;
 
 use super::running::Running;
 use super::{Coordinator, ToldTemplates, failure_row};
 use crate::subscriptions::codec::RowBytes;
+use crate::subscriptions::command::TemplateNumber;
 use crate::subscriptions::entry::Entry;
 use crate::subscriptions::handle::Live;
 use crate::subscriptions::member::Member;
@@ -35,7 +37,7 @@ impl Coordinator {
                 self.evaluate_tick(tick);
             }
         }
-        let deadline = self.state.deadlines.first().map(|(deadline, _)| *deadline);
+        let deadline = self.state.deadlines.first();
         let window = self.state.templates.values().filter_map(|running| running.due(self.state.evaluated)).min();
         self.alarm.set(deadline.into_iter().chain(window).min().unwrap_or(Time::MAX));
         if live_frontier.is_some() {
@@ -63,6 +65,7 @@ impl Coordinator {
         for (number, running) in self.state.templates.iter_mut().filter(|(_, running)| running.live) {
             running.apply(*number, tick, &mut live, &mut touched);
         }
+        self.end_grown(&mut live, &touched);
         self.settle(tick, &mut live, &mut touched);
         for (id, changes) in mem::take(&mut touched.watched) {
             if let Some(entry) = live.entries.get_mut(&id) {
@@ -76,6 +79,29 @@ impl Coordinator {
         if !self.state.templates.is_empty() {
             metrics::histogram!(telemetry::SUBSCRIPTION_SECONDS).record(started.elapsed().as_secs_f64());
         }
+    }
+
+    /// Ends subscriptions whose answers have grown too large: what they hold is let go of.
+    fn end_grown(&mut self, live: &mut Live, touched: &Touched) {
+        let mut told = ToldTemplates::new();
+        for (id, template) in &touched.grown {
+            let Some(entry) = live.entries.get_mut(id) else { continue };
+            if !entry.member_of(*template).is_some_and(|(member, _)| member.rows.is_too_large()) {
+                continue;
+            }
+            let next = entry.next.take_if(|member| member.template == *template).map(|member| *member);
+            let Some(member) = next.or_else(|| entry.current.take()) else { continue };
+            self.take_back(*id, &member, &mut told);
+            let error = format!("the answer has more than {SUBSCRIPTION_ROWS_MAX} rows: write a narrower condition");
+            self.end_member(*id, member, &error, live);
+        }
+        if told.is_empty() {
+            return;
+        }
+        for (template, (changes, subscriptions)) in told {
+            self.tell(template, changes, subscriptions, live);
+        }
+        self.drop_unused();
     }
 
     /// Subscriptions whose rows are there now begin to be shown, in the place of their former versions.
@@ -98,7 +124,7 @@ impl Coordinator {
                 if let Some(alerts) = &mut entry.alerts {
                     alerts.alter(tick, Arc::clone(&next.definition));
                 }
-                if let Some(former) = entry.current.replace(*next) {
+                if let Some(former) = entry.current.replace(Member { is_new: false, ..*next }) {
                     self.take_back(id, &former, &mut told);
                 }
                 touched.watched.remove(&id);
@@ -110,7 +136,7 @@ impl Coordinator {
             }
         }
         for (template, (changes, subscriptions)) in told {
-            self.tell(template, changes, subscriptions);
+            self.tell(template, changes, subscriptions, live);
         }
         self.drop_unused();
     }
@@ -121,26 +147,29 @@ impl Coordinator {
         for id in mem::take(&mut self.state.unseen) {
             touched.keys.remove(&id);
             touched.failures.insert(id);
+            // Where a template has halted its rows are not all: alerts stay as they were recorded.
+            let template = live.entries.get(&id).and_then(|entry| entry.current.as_ref()).map(|member| member.template);
+            if template.and_then(|template| self.state.templates.get(&template)).is_some_and(|running| running.is_halted) {
+                continue;
+            }
             self.with_alerts(live, id, |member, alerts| {
-                let rows = member.rows.seen(member.rows.keys(), &member.codec)?;
+                let rows = member.seen(member.rows.keys())?;
                 alerts.begin(tick, &rows, &mut recorded);
                 Ok(())
             });
         }
-        while let Some((deadline, id)) = self.state.deadlines.first().copied()
-            && deadline <= tick
-        {
-            self.state.deadlines.pop_first();
+        while let Some(id) = self.state.deadlines.pop_due(tick) {
             touched.keys.entry(id).or_default();
             // Of one that does not run at all there may be its own failure to tell, when a mute ends.
             if let Some(Entry { current: None, alerts: Some(alerts), .. }) = live.entries.get_mut(&id) {
                 alerts.pass(tick + 1, &mut recorded);
+                self.state.deadlines.set(id, alerts.next_deadline());
             }
         }
         for (id, keys) in touched.keys {
             self.with_alerts(live, id, |member, alerts| {
                 alerts.pass(tick, &mut recorded);
-                let mut seen = member.rows.seen(keys.iter().map(String::as_str), &member.codec)?;
+                let mut seen = member.seen(keys.iter().map(String::as_str))?;
                 for key in &keys {
                     alerts.observe(tick, key, seen.remove(key.as_str()), &mut recorded);
                 }
@@ -178,7 +207,7 @@ impl Coordinator {
         if let Err(error) = work(member, alerts) {
             tracing::error!(%error, subscription = id, "rows cannot be read back");
         }
-        self.state.deadlines.extend(alerts.next_deadline().map(|deadline| (deadline, id)));
+        self.state.deadlines.set(id, alerts.next_deadline());
     }
 
     /// Shows what the templates hold.
@@ -196,6 +225,8 @@ pub(super) struct Touched {
     pub(super) keys: BTreeMap<SubscriptionId, BTreeSet<String>>,
     /// Subscriptions that began to fail, or ceased to.
     pub(super) failures: BTreeSet<SubscriptionId>,
+    /// Subscriptions that had too many rows at some time within the tick, and the template.
+    pub(super) grown: BTreeSet<(SubscriptionId, TemplateNumber)>,
     /// Changes of rows that somebody watches.
     pub(super) watched: BTreeMap<SubscriptionId, BTreeMap<RowBytes, i64>>,
 }

@@ -17,9 +17,10 @@ use super::expressions::{E, V, column, int};
 use super::operators::schema;
 use super::twin::{Event, M, N, W, World, batch, sum};
 
-/// The columns of the table: key, number, float, text, flag, time.
-const TYPES: [DataType; 6] = [DataType::Int64, DataType::Int64, DataType::Float64, DataType::Utf8, DataType::Boolean, DataType::Int64];
+/// The columns of the table: key, number, float, text, flag, when it happened, when it was received.
+const TYPES: [DataType; 7] = [DataType::Int64, DataType::Int64, DataType::Float64, DataType::Utf8, DataType::Boolean, DataType::Int64, DataType::Int64];
 const TIME: usize = 5;
+const RECEIVED: usize = 6;
 
 /// Choices, drawn one after the other. Where they end all are 0, the simplest; so fewer and smaller choices are simpler cases.
 struct Tape<'a> {
@@ -96,7 +97,8 @@ fn scan(tape: &mut Tape<'_>) -> M {
         lower: tape.one(&[60, 100, 300]),
         upper: tape.one(&[0, 0, 0, 30, 50]),
         pane: tape.one(&[1, 5, 20]),
-        lateness: tape.chance(4).then_some(30),
+        lateness: tape.chance(2).then_some(30),
+        received: RECEIVED,
     });
     let filter = conditions(tape, &TYPES);
     if tape.chance(3) {
@@ -294,7 +296,11 @@ fn events(tape: &mut Tape<'_>, ticks: &[i64], retract: bool) -> Vec<Event> {
                 continue;
             }
             let mut row: Vec<V> = TYPES.iter().map(|data_type| table_value(tape, data_type)).collect();
-            row[TIME] = V::I(tick - tape.one(&[0, 3, 25, 70, -15]));
+            // Received in this tick or, where stored rows are read, long before it; it happened before that, or by a clock that is
+            // ahead, as far as one may be and farther.
+            let received = tick - tape.one(&[0, 0, 4, 35, 90]);
+            row[RECEIVED] = V::I(received);
+            row[TIME] = if tape.chance(10) { V::Null } else { V::I(received - tape.one(&[0, 3, 25, 70, -15, -60_000, -60_001, -1_000_000])) };
             there.push(row.clone());
             events.push(Event { tick, row, difference: 1 });
         }
@@ -316,6 +322,7 @@ impl Case {
             fires: self.fires.clone().boolean(),
             holds: self.holds.clone().map(E::boolean),
             escalates: None,
+            project: None,
         };
         Arc::new(Template { relation, parameter_keys: self.parameter_keys, constants: schema(&[("limit", DataType::Int64)]), finish })
     }
@@ -330,7 +337,7 @@ impl Case {
     }
 
     fn script(&self) -> Vec<Tick> {
-        let names = ["k", "v", "x", "s", "b", "t"];
+        let names = ["k", "v", "x", "s", "b", "t", "r"];
         let of_table = schema(&names.into_iter().zip(TYPES).collect::<Vec<_>>());
         let tick = |(index, &time): (usize, &i64)| {
             let events: Vec<&Event> = self.events.iter().filter(|event| event.tick == time).collect();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use arrow::datatypes::{DataType, SchemaRef};
+use weir_protocol::limits::CLOCK_AHEAD_MS;
 
 use super::super::plan::{Aggregate, AggregateFunction, Join, JoinKind, Map, Node, Order, Reduce, Relation, Scan, TopK, Universe, Variants, Window};
 use super::expressions::{E, V};
@@ -67,6 +68,8 @@ pub(super) struct W {
     pub upper: i64,
     pub pane: i64,
     pub lateness: Option<i64>,
+    /// When a row was received, another column.
+    pub received: usize,
 }
 
 /// A row that came or went.
@@ -120,7 +123,7 @@ impl M {
                     upper_ms: window.upper as u64,
                     pane_ms: window.pane as u64,
                     lateness_ms: window.lateness.map(|lateness| lateness as u64),
-                    received: None,
+                    received: window.lateness.map(|_| E::Column(window.received).int()),
                 }),
             }),
             N::Map { input, filter, columns } => Node::Map(Map { input: lower(input), filter: conditions(filter), columns: typed(columns) }),
@@ -186,8 +189,10 @@ impl M {
 impl W {
     fn holds(&self, event: &Event, now: i64) -> bool {
         let V::I(time) = event.row[self.column] else { return false };
-        let pane = time.div_euclid(self.pane);
-        let late = self.lateness.is_some_and(|lateness| event.tick > (pane + 1) * self.pane + lateness);
+        let V::I(received) = event.row[self.received] else { panic!("every row was received") };
+        let is_ahead = self.lateness.is_some() && time - received > CLOCK_AHEAD_MS as i64;
+        let pane = if is_ahead { received } else { time }.div_euclid(self.pane);
+        let late = self.lateness.is_some_and(|lateness| received > (pane + 1) * self.pane + lateness);
         let lower = (now - self.lower).div_euclid(self.pane) <= pane;
         let upper = self.upper == 0 || pane < (now - self.upper).div_euclid(self.pane);
         !late && lower && upper
