@@ -120,6 +120,8 @@ struct Files {
 /// Where nothing tells otherwise, how often it is looked whether there is something to do.
 const PASS_EVERY: Duration = Duration::from_secs(60);
 const PASS_SOONEST: Duration = Duration::from_millis(200);
+/// How long a registration of files waits that could not be made.
+const REGISTER_AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// How long nothing is tried after a failure.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
@@ -440,16 +442,36 @@ impl Maintenance {
 
     /// Registers files in the place of others and tells the publisher.
     fn replace(&mut self, replacement: Replacement, old: &[Observed]) -> Result<(), MaintenanceError> {
-        let replaced = self.runtime.block_on(self.catalog.replace(&self.lake, &replacement));
-        if let Err(error) = replaced {
-            let mut unregistered = Unregistered::default();
-            replacement.new.into_iter().for_each(|file| unregistered.add(&self.tables_root, file));
-            return Err(error.into());
+        if let Err(error) = self.register(&replacement) {
+            // Where nobody knows whether it was made, the files stay: the next start finds them named, or removes them.
+            if !matches!(error, MaintenanceError::Catalog(CatalogError::Database(_)) | MaintenanceError::Stopped) {
+                let mut unregistered = Unregistered::default();
+                replacement.new.into_iter().for_each(|file| unregistered.add(&self.tables_root, file));
+            }
+            return Err(error);
         }
         self.at("files registered")?;
         let new = replacement.new.iter().map(|file| written(&self.tables_root, file)).collect();
         self.tell(Message::Replaced { table: replacement.table, old: old.iter().map(|file| file.live.path.clone()).collect(), new })?;
         self.until_shown(old)
+    }
+
+    /// Registers a replacement. A connection may end while it is committed; then it is tried again until it is known to be there, since
+    /// everything that follows, the removal of files above all, depends on it.
+    fn register(&mut self, replacement: &Replacement) -> Result<(), MaintenanceError> {
+        loop {
+            match self.runtime.block_on(self.catalog.replace(&self.lake, replacement)) {
+                Err(error) if error.is_transient() => {
+                    metrics::counter!(telemetry::MAINTENANCE_FAILURES).increment(1);
+                    tracing::warn!(%error, "files were not registered, trying again");
+                    self.progress.maintained(MaintenanceReport { trouble: Some(error.to_string()), ..self.progress.report().maintenance });
+                    std::thread::sleep(REGISTER_AGAIN_AFTER);
+                    self.pace.begin();
+                    self.pace.step()?;
+                }
+                registered => return Ok(registered.map(drop)?),
+            }
+        }
     }
 
     /// Waits until no new snapshot shows the old files: what is decided next must see the new ones.
