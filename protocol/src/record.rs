@@ -178,7 +178,8 @@ fn none<T>() -> Option<T> {
 impl Record {
     /// The bytes of a record.
     pub fn encode(&self) -> Bytes {
-        let mut head = Head { v: FORMAT, received_ms: self.received_ms, encoding: None, plain_bytes: None, intake: None, project: None, deletion: None, erased: None };
+        let mut head =
+            Head { v: FORMAT, received_ms: self.received_ms, encoding: None, plain_bytes: None, intake: None, project: None, deletion: None, erased: None };
         let mut body = None;
         match &self.content {
             Content::Intake(intake) => {
