@@ -255,7 +255,7 @@ impl Spine {
             connection.await.expect("no panic");
         }
         let progress = self.graph.progress();
-        while progress.report().visible_offset < self.journal.end() {
+        while progress.report().visible_offsets < self.journal.ends() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }

@@ -4,6 +4,7 @@
 //! the doors close and finish what is under way, then the journal takes no more, then the graph drains it and commits, then the
 //! dispatcher sends what came of that, as far as it can at once; the rest is sent after the next start.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,9 +15,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use weir_catalog::{Catalog, ProjectRow};
-use weir_dataflow::{Graph, GraphOptions, MaintenanceOptions, Progress};
+use weir_dataflow::{Graph, GraphOptions, MaintenanceOptions, Progress, ProgressReport};
 use weir_ingest::{Doors, Health};
-use weir_journal::Journal;
+use weir_journal::{Journal, Status};
 use weir_outbound::{Client, Courier, Dispatcher, Patience, Reach};
 use weir_sql::{Engine, EngineOptions};
 
@@ -24,6 +25,7 @@ use crate::config::Config;
 use crate::data_dir::{DataDir, ServeLock};
 
 mod commands;
+mod journal;
 pub mod sources;
 mod subscriptions;
 
@@ -73,7 +75,7 @@ impl Weir {
         let first = catalog.create_first_project(now_ms()).await?;
         let first_token = if first { Some(catalog.create_token("admin", &[], now_ms()).await?) } else { None };
         let projects = catalog.projects().await?;
-        let journal = open_journal(config, &data)?;
+        let journal = journal::open(config, &data, &catalog).await?;
         let options = GraphOptions {
             workers: config.workers,
             lake: data.lake(),
@@ -169,14 +171,6 @@ async fn bind(address: std::net::SocketAddr, flag: &str) -> anyhow::Result<TcpLi
     TcpListener::bind(address).await.with_context(|| format!("the address {address} cannot be used: stop what uses it, or give another with --{flag}"))
 }
 
-fn open_journal(config: &Config, data: &DataDir) -> anyhow::Result<Journal> {
-    let mut options = weir_journal::Options::new(data.journal());
-    options.journal_bytes_max = config.journal.max_bytes.0;
-    let (journal, opened) = Journal::open(options).with_context(|| format!("the journal {} cannot be opened", data.journal().display()))?;
-    tracing::info!(start = opened.start, end = opened.end, segments = opened.segments, "journal opened");
-    Ok(journal)
-}
-
 fn start_dispatcher(config: &Config, catalog: &Catalog) -> anyhow::Result<Dispatcher> {
     let client = Client::new(Reach::allowing(config.outbound.allow.0.clone()))?;
     Ok(Dispatcher::start(catalog.clone(), Courier::new(client, config.mail.server()?), Patience::default()))
@@ -221,18 +215,30 @@ fn health(metrics: PrometheusHandle, journal: &Journal, graph: &Graph, engine: &
 fn report(journal: &Journal, progress: &Progress) -> (bool, serde_json::Value) {
     let (log, graph) = (journal.status(), progress.report());
     let healthy = log.healthy && graph.failure.is_none() && graph.trouble.is_none();
-    let lag = log.end.saturating_sub(graph.visible_offset);
+    let lag = graph.lag_records(&log.ends);
+    let partitions: Vec<_> = log.ends.keys().chain(graph.visible_offsets.keys()).collect::<BTreeSet<_>>().into_iter().map(|partition| partition_report(*partition, &log, &graph)).collect();
     let detail = json!({
         "healthy": healthy,
         "version": env!("CARGO_PKG_VERSION"),
         "journal": {
-            "healthy": log.healthy, "error": log.error, "bytes": log.bytes, "segments": log.segments, "start": log.start, "end": log.end,
+            "healthy": log.healthy, "error": log.error, "place": log.place, "bytes": log.bytes, "segments": log.segments, "partitions": partitions,
+            "lost_records": log.damages.iter().map(weir_journal::Damage::records).sum::<u64>(),
             "damages": log.damages.iter().map(ToString::to_string).collect::<Vec<_>>(),
         },
         "graph": graph,
         "lag_records": lag,
     });
     (healthy, detail)
+}
+
+/// How far a partition is in the journal and in the tables; without the latter where another process reads it.
+fn partition_report(partition: u16, log: &Status, graph: &ProgressReport) -> serde_json::Value {
+    let (end, visible) = (log.ends.get(&partition), graph.visible_offsets.get(&partition));
+    let lag = end.zip(visible).map(|(end, visible)| end.saturating_sub(*visible));
+    json!({
+        "partition": partition, "start": log.starts.get(&partition), "end": end, "visible": visible,
+        "committed": graph.committed_offsets.get(&partition), "lag_records": lag,
+    })
 }
 
 async fn until_stopped(mut stopped: watch::Receiver<bool>) {

@@ -1,5 +1,6 @@
 //! The settings: defaults, then `weir.toml`, then `WEIR_SECTION__NAME`, then flags.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,6 +9,7 @@ use anyhow::{Context, bail};
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
+use weir_journal::KafkaUrl;
 use weir_outbound::reach::{IpNet, Reach};
 use weir_outbound::{Mail, MailError};
 
@@ -45,10 +47,66 @@ pub struct Config {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JournalConfig {
-    /// Where the journal is; empty for segments in the data directory.
+    /// Where the journal is: `kafka://HOST:PORT[,HOST:PORT]/TOPIC`; empty for segments in the data directory.
     pub url: String,
     /// How many bytes the segments may take before intake answers 503.
     pub max_bytes: Bytes,
+    /// How many partitions the topic has, or is made with; 0 for what it has.
+    pub partitions: u16,
+    /// Properties of librdkafka.
+    pub kafka: KafkaProperties,
+}
+
+impl JournalConfig {
+    /// The topic, where one is set.
+    ///
+    /// # Errors
+    /// Says what is wrong with the URL.
+    pub fn topic(&self) -> anyhow::Result<Option<KafkaUrl>> {
+        if self.url.is_empty() {
+            return Ok(None);
+        }
+        let url = self.url.parse().map_err(|reason| anyhow::anyhow!("journal.url is {:?}: {reason}; remove it for segments in the data directory", redacted(&self.url)))?;
+        Ok(Some(url))
+    }
+}
+
+/// Properties by name, written as librdkafka names them: `"security.protocol" = "SASL_SSL"`, `security.protocol = "SASL_SSL"`, or
+/// `WEIR_JOURNAL__KAFKA__SECURITY__PROTOCOL`.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "BTreeMap<String, serde_json::Value>")]
+pub struct KafkaProperties(pub BTreeMap<String, String>);
+
+impl TryFrom<BTreeMap<String, serde_json::Value>> for KafkaProperties {
+    type Error = String;
+
+    fn try_from(table: BTreeMap<String, serde_json::Value>) -> Result<Self, String> {
+        fn flatten(name: String, value: serde_json::Value, properties: &mut BTreeMap<String, String>) -> Result<(), String> {
+            let text = match value {
+                serde_json::Value::Object(table) => {
+                    return table.into_iter().try_for_each(|(part, value)| flatten(format!("{name}.{part}"), value, properties));
+                }
+                serde_json::Value::String(text) => text,
+                serde_json::Value::Number(number) => number.to_string(),
+                serde_json::Value::Bool(flag) => flag.to_string(),
+                _ => return Err(format!("{name} is no text, number or truth value")),
+            };
+            properties.insert(name, text);
+            Ok(())
+        }
+        let mut properties = BTreeMap::new();
+        for (name, value) in table {
+            flatten(name, value, &mut properties)?;
+        }
+        Ok(Self(properties))
+    }
+}
+
+impl std::fmt::Debug for KafkaProperties {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let secret = |name: &str| ["password", "secret", "pem", "jaas", "token", "oauthbearer.config"].iter().any(|part| name.contains(part));
+        f.debug_map().entries(self.0.iter().map(|(name, value)| (name, if secret(name) { "…" } else { value }))).finish()
+    }
 }
 
 /// `catalog.*`
@@ -272,7 +330,7 @@ impl Default for Config {
             http: SocketAddr::from(([127, 0, 0, 1], 9000)),
             flight: SocketAddr::from(([127, 0, 0, 1], 9001)),
             workers: 1,
-            journal: JournalConfig { url: String::new(), max_bytes: Bytes(16 << 30) },
+            journal: JournalConfig { url: String::new(), max_bytes: Bytes(16 << 30), partitions: 0, kafka: KafkaProperties::default() },
             catalog: CatalogConfig { url: String::new() },
             store: StoreConfig { url: String::new() },
             commit: CommitConfig { max_age: Span(Duration::from_secs(60)), max_bytes: Bytes(64 << 20) },
@@ -344,13 +402,18 @@ impl Config {
             bail!("lake.file_bytes is {}: use 1MiB or more", self.lake.file_bytes.0);
         }
         for (setting, url, known) in [
-            ("journal.url", &self.journal.url, "segments in the data directory"),
             ("catalog.url", &self.catalog.url, "SQLite in the data directory"),
             ("store.url", &self.store.url, "the data directory"),
         ] {
             if !url.is_empty() {
                 bail!("{setting} is {:?}: this version of weir knows only {known}; remove the setting", redacted(url));
             }
+        }
+        if self.journal.topic()?.is_none() && (self.journal.partitions > 0 || !self.journal.kafka.0.is_empty()) {
+            bail!("journal.partitions and journal.kafka are for a topic of Kafka: set journal.url = \"kafka://HOST:PORT/TOPIC\", or remove them");
+        }
+        if self.journal.partitions > 1024 {
+            bail!("journal.partitions is {}: use 1 to 1024", self.journal.partitions);
         }
         self.mail.server()?;
         Ok(())
@@ -460,6 +523,26 @@ mod tests {
         assert!(config.mail.server().unwrap().is_some());
         let shown = format!("{config:?}");
         assert!(shown.contains("smtps://…@mail.example.org") && !shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn a_topic_and_its_properties() {
+        let url = "[journal]\nurl = \"kafka://a:9092,b:9092/weir\"\n";
+        let config = load(&format!("{url}partitions = 8\n[journal.kafka]\n\"sasl.username\" = \"me\"\nsasl.password = \"hunter2\"\n\"linger.ms\" = 5\n")).unwrap();
+        let topic = config.journal.topic().unwrap().unwrap();
+        assert_eq!((topic.brokers.as_str(), topic.topic.as_str(), config.journal.partitions), ("a:9092,b:9092", "weir", 8));
+        let properties: Vec<_> = config.journal.kafka.0.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(properties, ["linger.ms=5", "sasl.password=hunter2", "sasl.username=me"]);
+        let shown = format!("{config:?}");
+        assert!(shown.contains("\"sasl.username\": \"me\"") && !shown.contains("hunter2"), "{shown}");
+        let wrong = |text: &str, want: &str| {
+            let error = load(text).unwrap_err();
+            assert!(error.contains(want), "{error}");
+        };
+        wrong("[journal]\nurl = \"kafka://me:secret@a:1/t\"\n", "journal.url is \"kafka://…@a:1/t\"");
+        wrong("[journal]\npartitions = 4\n", "are for a topic of Kafka");
+        wrong(&format!("{url}partitions = 2000\n"), "use 1 to 1024");
+        wrong(&format!("{url}[journal.kafka]\nlist = [1]\n"), "list is no text");
     }
 
     #[test]

@@ -95,6 +95,26 @@ impl Catalog {
         Ok(generation)
     }
 
+    /// Takes partitions of the journal over, all under one generation, which no other take ever has. Returns the generation with which
+    /// to commit.
+    pub async fn take_partitions(&self, partitions: &[u16], now_ms: u64) -> Result<i64, CatalogError> {
+        let mut writing = self.begin_writing().await?;
+        let generation: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(generation), 0) + 1 FROM weir_partition_owner").fetch_one(&mut *writing).await?;
+        for partition in partitions {
+            sqlx::query(
+                "INSERT INTO weir_partition_owner (partition_id, generation, taken_ms) VALUES ($1, $2, $3)
+                 ON CONFLICT (partition_id) DO UPDATE SET generation = excluded.generation, taken_ms = excluded.taken_ms",
+            )
+            .bind(i64::from(*partition))
+            .bind(generation)
+            .bind(now_ms as i64)
+            .execute(&mut *writing)
+            .await?;
+        }
+        writing.commit().await?;
+        Ok(generation)
+    }
+
     /// Commits. Either all of it is there afterwards, or none of it.
     ///
     /// # Errors
@@ -367,6 +387,23 @@ pub(crate) mod tests {
         assert!(matches!(error, CatalogError::Fenced { found, mine: m } if found == theirs && m == mine), "{error}");
         assert!(catalog.lake_files(&lake, &[]).await.unwrap().is_empty());
         assert!(catalog.restore().await.unwrap().offsets.is_empty());
+    }
+
+    #[tokio::test]
+    async fn partitions_are_taken_together_and_each_is_fenced() {
+        let (dir, catalog) = catalog().await;
+        let lake = catalog.ensure_lake(&[table()], dir.path()).await.unwrap();
+        let first = catalog.take_partitions(&[0, 1, 2], 1).await.unwrap();
+        let commit = |generation, partitions: &[u16], offset| Commit { generation, offsets: partitions.iter().map(|p| (*p, offset)).collect(), ..Commit::default() };
+        catalog.commit(&lake, &commit(first, &[0, 1, 2], 5)).await.unwrap();
+        let second = catalog.take_partitions(&[1], 2).await.unwrap();
+        assert!(second > first);
+        let error = catalog.commit(&lake, &commit(first, &[0, 1, 2], 6)).await.unwrap_err();
+        assert!(matches!(error, CatalogError::Fenced { .. }), "{error}");
+        catalog.commit(&lake, &commit(first, &[0, 2], 6)).await.unwrap();
+        catalog.commit(&lake, &commit(second, &[1], 7)).await.unwrap();
+        assert_eq!(catalog.restore().await.unwrap().offsets, [(0, 6), (1, 7), (2, 6)].into());
+        assert!(catalog.take_partitions(&[0], 3).await.unwrap() > second, "a generation is never given twice");
     }
 
     #[test]

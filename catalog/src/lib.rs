@@ -10,6 +10,7 @@ mod alerts;
 mod database;
 mod deletions;
 mod error;
+mod journal;
 mod keys;
 mod lake;
 mod lake_commit;

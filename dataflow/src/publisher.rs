@@ -268,11 +268,10 @@ impl Publisher {
                 ticks.committing = false;
                 self.snapshots.retire(self.tables.thaw(done.files));
                 self.snapshots.publish(self.tables.snapshot(ticks.last_tick));
-                let offset = done.offsets.get(&0).copied().unwrap_or_default();
-                if let Err(error) = self.journal.truncate_before(offset) {
-                    tracing::warn!(%error, offset, "the journal was not truncated; it is tried again after the next commit");
+                if let Err(error) = self.journal.truncate_before(&done.offsets) {
+                    tracing::warn!(%error, "the journal was not truncated; it is tried again after the next commit");
                 }
-                self.progress.committed(offset, now_ms());
+                self.progress.committed(&done.offsets, now_ms());
                 ticks.committed = done.offsets;
                 // One that waits already stands for this commit, too.
                 let _ = self.maintenance.try_send(());
@@ -335,9 +334,16 @@ impl Publisher {
     fn publish(&mut self, tick: Time, changed: bool) {
         let snapshot = if changed { self.tables.snapshot(tick) } else { Snapshot { tick_ms: tick, ..Snapshot::clone(&self.snapshots.latest()) } };
         self.snapshots.publish(snapshot);
-        self.progress.published(tick, self.tables.upper.get(&0).copied().unwrap_or_default());
+        self.progress.published(tick, &self.tables.upper);
         metrics::gauge!(telemetry::TICKS_IN_FLIGHT).set(self.progress.ticks_in_flight() as f64);
-        metrics::gauge!(telemetry::LAG_RECORDS).set(self.journal.end().saturating_sub(self.tables.upper.get(&0).copied().unwrap_or_default()) as f64);
+        let ends = self.journal.ends();
+        let mut total = 0;
+        for (partition, upper) in &self.tables.upper {
+            let lag = ends.get(partition).map_or(0, |end| end.saturating_sub(*upper));
+            metrics::gauge!(telemetry::PARTITION_LAG_RECORDS, "partition" => partition.to_string()).set(lag as f64);
+            total += lag;
+        }
+        metrics::gauge!(telemetry::LAG_RECORDS).set(total as f64);
     }
 
     /// Rows that cannot be committed must not fill the memory: past the bound the graph reads no further until they are.

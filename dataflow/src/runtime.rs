@@ -17,7 +17,7 @@ use timely::communication::WorkerGuards;
 use timely::scheduling::SyncActivator;
 use tokio::runtime::Handle;
 use weir_catalog::{Catalog, CatalogError, Lake, Restored, RestoredAlerts};
-use weir_journal::Journal;
+use weir_journal::{Journal, JournalError, Offsets};
 use weir_operators::deduplicate::{Identity, Recent};
 use weir_operators::issues::{IssueState, Issues};
 use weir_operators::output::{Advance, route};
@@ -80,18 +80,9 @@ pub enum GraphError {
         /// What the operating system said.
         source: std::io::Error,
     },
-    /// The journal no longer holds what the last commit continues from.
-    #[error(
-        "the last commit continues from record {wanted} of the journal, but the journal holds {start} to {end}: restore the journal's folder, or the whole data directory from a backup"
-    )]
-    JournalGap {
-        /// Where the commit continues.
-        wanted: u64,
-        /// The first record held.
-        start: u64,
-        /// The record after the last.
-        end: u64,
-    },
+    /// The journal does not hold what the last commit continues from, or cannot be read.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// Threads could not be started.
     #[error("the graph's threads do not start: {0}")]
     Threads(String),
@@ -123,7 +114,7 @@ pub(crate) struct WorkerState {
 }
 
 impl Graph {
-    /// Starts from the last commit. Takes the partition over: a process that held it before cannot commit any more.
+    /// Starts from the last commit. Takes the partitions over: a process that held them before cannot commit any more.
     pub async fn start(options: GraphOptions, catalog: Catalog, journal: Journal) -> Result<Self, GraphError> {
         let alerts = Arc::new(catalog.clone());
         Self::start_with(options, catalog, journal, alerts).await
@@ -133,16 +124,15 @@ impl Graph {
     pub async fn start_with(options: GraphOptions, catalog: Catalog, journal: Journal, alerts: Arc<dyn AlertStore>) -> Result<Self, GraphError> {
         let lake = catalog.ensure_lake(&lake::lake_tables(), &options.lake).await?;
         lake::verify(&lake)?;
-        let generation = catalog.take_partition(0, now_ms()).await?;
+        let partitions = journal.partitions();
+        let generation = catalog.take_partitions(&partitions, now_ms()).await?;
         let restored = catalog.restore().await?;
-        let start = restored.offsets.get(&0).copied().unwrap_or_default();
-        if !(journal.start()..=journal.end()).contains(&start) {
-            return Err(GraphError::JournalGap { wanted: start, start: journal.start(), end: journal.end() });
-        }
+        let start: Offsets = partitions.iter().map(|partition| (*partition, restored.offsets.get(partition).copied().unwrap_or_default())).collect();
+        journal.check(&start)?;
         let tables_root = lake::tables_root(&options.lake);
         let cold = cold_files(&catalog, &lake, &tables_root).await?;
         let (worker_states, inputs) = worker_states(&options, &restored, &cold)?;
-        let tables = restored_tables(&restored, cold)?;
+        let tables = restored_tables(&restored, cold, start.clone())?;
         let known = |state: &String| {
             let common = serde_json::from_str::<ProjectRow>(state)?.common;
             Ok((common.project_id as u64, common.retention_days as u16))
@@ -264,9 +254,8 @@ fn worker_states(options: &GraphOptions, restored: &Restored, cold: &Cold) -> Re
     Ok((states, inputs))
 }
 
-fn restored_tables(restored: &Restored, cold: Cold) -> Result<Tables, GraphError> {
-    let mut tables = Tables { cold, upper: restored.offsets.clone(), ..Tables::default() };
-    tables.upper.entry(0).or_default();
+fn restored_tables(restored: &Restored, cold: Cold, upper: Offsets) -> Result<Tables, GraphError> {
+    let mut tables = Tables { cold, upper, ..Tables::default() };
     for row in &restored.issues {
         let state: IssueState = serde_json::from_str(&row.state)?;
         tables.issues.upsert((state.row.common.project_id, state.row.group_id), state.row);
@@ -288,7 +277,7 @@ struct Parts {
     lake: Lake,
     tables_root: PathBuf,
     generation: i64,
-    start: u64,
+    start: Offsets,
     last_tick: u64,
     alerts: Arc<dyn AlertStore>,
     restored_alerts: RestoredAlerts,
@@ -303,8 +292,8 @@ impl Parts {
         known_projects: BTreeMap<u64, u16>,
     ) -> Result<Graph, GraphError> {
         let progress = Arc::new(Progress::default());
-        progress.published(self.last_tick, self.start);
-        progress.committed(self.start, 0);
+        progress.published(self.last_tick, &self.start);
+        progress.committed(&self.start, 0);
         let snapshots = Snapshots::new(tables.snapshot(self.last_tick));
         let (publisher, messages) = sync_channel(MESSAGES_MAX);
         // One epoch at a time: the next is made when the last is committed.
@@ -318,7 +307,7 @@ impl Parts {
         let (workers, activators) = spawn_workers(states, ends)?;
         let count = inputs.len();
         let ticker = Ticker {
-            reader: self.journal.reader(self.start),
+            reader: self.journal.reader(&self.start)?,
             workers: inputs.into_iter().zip(activators).map(|(ticks, activator)| WorkerInput { ticks, activator }).collect(),
             publisher: publisher.clone(),
             progress: Arc::clone(&progress),
@@ -335,7 +324,7 @@ impl Parts {
             snapshots: snapshots.clone(),
             progress: Arc::clone(&progress),
             runtime: Handle::current(),
-            state: subscriptions::coordinator::State::new(count, self.restored_alerts, self.last_tick, tables.upper.clone(), self.journal.end()),
+            state: subscriptions::coordinator::State::new(count, self.restored_alerts, self.last_tick, tables.upper.clone(), self.journal.known_ends()),
         };
         let recorder = Recorder { outgoing, store: self.alerts, generation: self.generation, progress: Arc::clone(&progress), runtime: Handle::current() };
         let maintenance = Maintenance::new(Tools {

@@ -98,7 +98,7 @@ async fn run(workers: &[usize], commit_age_max: Duration) -> BTreeMap<&'static s
             journal.append(record.clone()).await.unwrap();
         }
         let progress = graph.progress();
-        while progress.report().visible_offset < journal.end() {
+        while progress.report().visible_offsets < journal.ends() {
             assert_eq!(progress.report().failure, None);
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -77,7 +77,8 @@ pub(crate) struct State {
     evaluated: Time,
     offsets: BTreeMap<u16, u64>,
     /// Alerts are compared with what was recorded only when the graph has passed these: what was in the journal at the start.
-    silent_until: BTreeMap<u16, u64>,
+    /// Nothing while that is not known.
+    silent_until: Option<BTreeMap<u16, u64>>,
     /// Subscriptions whose newest version is not there yet.
     waiting_members: BTreeSet<SubscriptionId>,
     /// Subscriptions whose rows are to be seen by their alerts for the first time.
@@ -145,11 +146,7 @@ impl State {
     /// Begins with the alerts of the last record, and with the tables as of a tick. What the journal holds now is folded before
     /// alerts are compared with what was recorded: in between the tables are as they never were before, old rows gone and newer
     /// ones not there yet, and alerts would resolve and fire again for nothing.
-    pub(crate) fn new(workers: usize, restored: RestoredAlerts, tick: Time, offsets: BTreeMap<u16, u64>, journal_end: u64) -> Self {
-        let mut silent_until = restored.offsets;
-        let end = silent_until.entry(0).or_default();
-        // What was recorded and is not in the journal was lost with it; nothing comes in its place.
-        *end = journal_end;
+    pub(crate) fn new(workers: usize, restored: RestoredAlerts, tick: Time, offsets: BTreeMap<u16, u64>, silent_until: Option<BTreeMap<u16, u64>>) -> Self {
         let mut by_subscription: BTreeMap<SubscriptionId, Vec<ActiveAlert>> = BTreeMap::new();
         for alert in restored.active {
             by_subscription.entry(alert.subscription_id).or_default().push(alert);
@@ -181,7 +178,9 @@ impl State {
 
     /// Whether the graph has yet to pass what was in the journal at the start.
     fn is_silent(&self) -> bool {
-        self.silent_until.iter().any(|(partition, until)| self.offsets.get(partition).copied().unwrap_or_default() < *until)
+        // What was recorded and is not in the journal was lost with it; nothing comes in its place.
+        let Some(until) = &self.silent_until else { return true };
+        self.offsets.iter().any(|(partition, offset)| until.get(partition).is_some_and(|until| offset < until))
     }
 }
 
@@ -716,6 +715,9 @@ impl Coordinator {
     /// Evaluates all ticks that are complete.
     fn evaluate(&mut self) {
         self.admit();
+        if self.state.silent_until.is_none() {
+            self.state.silent_until = self.alarm.journal_ends();
+        }
         let live_frontier = self.state.templates.values().filter(|running| running.live).map(Running::frontier).min();
         // Without templates there is nothing to evaluate, but time goes on with the tables.
         let complete = live_frontier.unwrap_or_else(|| self.progress.published_tick() + 1);

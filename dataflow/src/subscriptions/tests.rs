@@ -186,8 +186,8 @@ impl Program {
 
     /// Everything that was sent is in the tables.
     async fn settle(&self) {
-        let (progress, end) = (self.graph.progress(), self.journal.end());
-        until("the journal is read", || progress.report().visible_offset >= end).await;
+        let (progress, end) = (self.graph.progress(), self.journal.ends());
+        until("the journal is read", || progress.report().visible_offsets >= end).await;
     }
 
     /// Ends in order, with a last commit.
