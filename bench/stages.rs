@@ -230,6 +230,7 @@ impl Spine {
             commit_age_max: Duration::from_secs(60),
             commit_bytes_max: 64 << 20,
             maintenance: MaintenanceOptions::default(),
+            share: weir_dataflow::Share::All,
         };
         let graph = Graph::start(options, catalog.clone(), journal.clone()).await?;
         let health = Health { report: Arc::new(|| (true, serde_json::Value::Null)), metrics: Arc::new(String::new) };

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use weir_catalog::{Catalog, ProjectRow};
-use weir_dataflow::{Graph, GraphOptions, MaintenanceOptions, Progress, ProgressReport};
+use weir_dataflow::{Graph, GraphOptions, MaintenanceOptions, ProgressReport, Share};
 use weir_ingest::{Doors, Health};
 use weir_journal::{Journal, Status};
 use weir_outbound::{Client, Courier, Dispatcher, Patience, Reach};
@@ -24,6 +24,9 @@ use weir_sql::{Engine, EngineOptions};
 use crate::config::Config;
 use crate::data_dir::{DataDir, ServeLock};
 
+use cluster::{Member, Running};
+
+mod cluster;
 mod commands;
 mod journal;
 pub mod sources;
@@ -33,7 +36,10 @@ mod subscriptions;
 pub struct Weir {
     catalog: Catalog,
     journal: Journal,
-    graph: Graph,
+    running: Arc<Running>,
+    /// The name of this process among others, where there may be others.
+    member: Option<String>,
+    cluster_task: Option<JoinHandle<()>>,
     dispatcher: Dispatcher,
     stop_doors: watch::Sender<bool>,
     doors: Vec<JoinHandle<anyhow::Result<()>>>,
@@ -76,9 +82,19 @@ impl Weir {
         let first_token = if first { Some(catalog.create_token("admin", &[], now_ms()).await?) } else { None };
         let projects = catalog.projects().await?;
         let journal = journal::open(config, &data, &catalog).await?;
+        let lease = config.cluster.lease.0;
+        let mut member = match lease.is_zero() {
+            true => None,
+            false => Some(Member::new(data.process_id()?, lease, catalog.clone(), journal.clone())),
+        };
+        let share = match &mut member {
+            None => Share::All,
+            Some(member) => member.begin().await.context("this process cannot join the others")?,
+        };
         let options = GraphOptions {
+            share,
             workers: config.workers,
-            lake: data.lake(),
+            lake: config.store.folder()?.unwrap_or_else(|| data.lake()),
             commit_age_max: config.commit.max_age.0,
             commit_bytes_max: config.commit.max_bytes.0 as usize,
             maintenance: MaintenanceOptions {
@@ -89,7 +105,7 @@ impl Weir {
                 ..MaintenanceOptions::default()
             },
         };
-        let graph = Graph::start(options, catalog.clone(), journal.clone()).await.context("the graph does not start")?;
+        let graph = Graph::start(options.clone(), catalog.clone(), journal.clone()).await.context("the graph does not start")?;
         let dispatcher = start_dispatcher(config, &catalog)?;
 
         let engine = Engine::new(
@@ -113,10 +129,14 @@ impl Weir {
             subscriptions::Keeper::start(catalog.clone(), graph.subscriptions(), &engine).await.context("subscriptions cannot be taken up")?;
         engine.set_subscriptions(keeper);
         let (stop_doors, stopped) = watch::channel(false);
-        let health = health(metrics, &journal, &graph, &engine);
+        let known_projects = graph.known_projects();
+        let running = Running::new(graph);
+        let health = health(metrics, &journal, &running, &engine);
         let router = weir_ingest::router(Doors::new(journal.clone(), sources::Keys(catalog.clone()), health));
         announce(&projects, first_token.as_deref());
         let tokens = sources::Tokens(catalog.clone());
+        let name = member.is_some().then(|| data.process_id()).transpose()?;
+        let cluster_task = member.map(|member| tokio::spawn(member.run(Arc::clone(&running), options, engine.clone())));
         let doors = vec![
             tokio::spawn(serve_http(http, router, until_stopped(stopped.clone()))),
             tokio::spawn(async move {
@@ -125,15 +145,15 @@ impl Weir {
                 serve_flight(flight, engine, tokens, until_stopped(stopped)).await
             }),
         ];
-        let commands_task = tokio::spawn(commands::journal_all(catalog.clone(), journal.clone(), graph.known_projects()));
-        Ok(Self { catalog, journal, graph, dispatcher, stop_doors, doors, commands_task, upkeep_task, _lock: lock })
+        let commands_task = tokio::spawn(commands::journal_all(catalog.clone(), journal.clone(), known_projects));
+        Ok(Self { catalog, journal, running, member: name, cluster_task, dispatcher, stop_doors, doors, commands_task, upkeep_task, _lock: lock })
     }
 
     /// Resolves when the graph has failed for good.
     pub fn failure(&self) -> impl Future<Output = ()> + use<> {
-        let progress = self.graph.progress();
+        let (running, cluster) = (Arc::clone(&self.running), self.member.is_some());
         async move {
-            while progress.report().failure.is_none() {
+            while running.failure(cluster).is_none() {
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }
@@ -152,14 +172,17 @@ impl Weir {
                 Err(_) => door.abort(),
             }
         }
-        let (journal, graph) = (self.journal, self.graph);
-        tokio::task::spawn_blocking(move || {
-            journal.close();
-            graph.stop()
-        })
-        .await
-        .context("stopping panicked")?
-        .context("the graph ended")?;
+        let journal = self.journal;
+        tokio::task::spawn_blocking(move || journal.close()).await.context("stopping panicked")?;
+        self.running.stop().await?;
+        if let Some(task) = self.cluster_task {
+            task.abort();
+        }
+        if let Some(name) = &self.member
+            && let Err(error) = self.catalog.leave(name).await
+        {
+            tracing::warn!(%error, "the other processes were not told of the end; they find out when the lease is over");
+        }
         self.dispatcher.finish(DELIVERIES_END_MAX).await;
         self.catalog.close().await;
         tracing::info!("stopped");
@@ -200,23 +223,30 @@ async fn keep_metrics(metrics: PrometheusHandle) {
 }
 
 /// What `/_health/` and `/metrics` say.
-fn health(metrics: PrometheusHandle, journal: &Journal, graph: &Graph, engine: &Engine) -> Health {
-    let (journal, progress, engine) = (journal.clone(), graph.progress(), engine.clone());
+fn health(metrics: PrometheusHandle, journal: &Journal, running: &Arc<Running>, engine: &Engine) -> Health {
+    let (journal, running, engine) = (journal.clone(), Arc::clone(running), engine.clone());
     Health {
         metrics: Arc::new(move || {
             engine.observe();
             metrics.run_upkeep();
             metrics.render()
         }),
-        report: Arc::new(move || report(&journal, &progress)),
+        report: Arc::new(move || report(&journal, &running)),
     }
 }
 
-fn report(journal: &Journal, progress: &Progress) -> (bool, serde_json::Value) {
-    let (log, graph) = (journal.status(), progress.report());
+fn report(journal: &Journal, running: &Running) -> (bool, serde_json::Value) {
+    let (log, graph) = (journal.status(), running.progress().report());
     let healthy = log.healthy && graph.failure.is_none() && graph.trouble.is_none();
     let lag = graph.lag_records(&log.ends);
-    let partitions: Vec<_> = log.ends.keys().chain(graph.visible_offsets.keys()).collect::<BTreeSet<_>>().into_iter().map(|partition| partition_report(*partition, &log, &graph)).collect();
+    let partitions: Vec<_> = log
+        .ends
+        .keys()
+        .chain(graph.visible_offsets.keys())
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .map(|partition| partition_report(*partition, &log, &graph))
+        .collect();
     let detail = json!({
         "healthy": healthy,
         "version": env!("CARGO_PKG_VERSION"),
@@ -226,6 +256,7 @@ fn report(journal: &Journal, progress: &Progress) -> (bool, serde_json::Value) {
             "damages": log.damages.iter().map(ToString::to_string).collect::<Vec<_>>(),
         },
         "graph": graph,
+        "cluster": running.shown(),
         "lag_records": lag,
     });
     (healthy, detail)

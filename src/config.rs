@@ -41,6 +41,16 @@ pub struct Config {
     pub mail: MailConfig,
     /// The lake's files after their commit.
     pub lake: LakeConfig,
+    /// Several processes over one journal and one catalog.
+    pub cluster: ClusterConfig,
+}
+
+/// `cluster.*`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterConfig {
+    /// How long a process may show no life before others take its partitions over; 0 where one process has everything.
+    pub lease: Span,
 }
 
 /// `journal.*`
@@ -66,7 +76,10 @@ impl JournalConfig {
         if self.url.is_empty() {
             return Ok(None);
         }
-        let url = self.url.parse().map_err(|reason| anyhow::anyhow!("journal.url is {:?}: {reason}; remove it for segments in the data directory", redacted(&self.url)))?;
+        let url = self
+            .url
+            .parse()
+            .map_err(|reason| anyhow::anyhow!("journal.url is {:?}: {reason}; remove it for segments in the data directory", redacted(&self.url)))?;
         Ok(Some(url))
     }
 }
@@ -105,7 +118,7 @@ impl TryFrom<BTreeMap<String, serde_json::Value>> for KafkaProperties {
 impl std::fmt::Debug for KafkaProperties {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let secret = |name: &str| ["password", "secret", "pem", "jaas", "token", "oauthbearer.config"].iter().any(|part| name.contains(part));
-        f.debug_map().entries(self.0.iter().map(|(name, value)| (name, if secret(name) { "…" } else { value }))).finish()
+        f.debug_map().entries(self.0.iter().map(|(name, value)| (name, if secret(name) { "…" } else { value.as_str() }))).finish()
     }
 }
 
@@ -175,6 +188,26 @@ pub struct MailConfig {
     pub url: SecretUrl,
     /// The address that mails come from.
     pub from: String,
+}
+
+impl StoreConfig {
+    /// The folder that is set, if one is.
+    ///
+    /// # Errors
+    /// Where it is no folder's absolute path.
+    pub fn folder(&self) -> anyhow::Result<Option<PathBuf>> {
+        if self.url.is_empty() {
+            return Ok(None);
+        }
+        let path = self.url.strip_prefix("file://").unwrap_or(&self.url);
+        if !path.starts_with('/') {
+            bail!(
+                "store.url is {:?}: this version of weir knows folders only, as /PATH or file:///PATH, which several processes can share; remove it for the data directory",
+                redacted(&self.url)
+            );
+        }
+        Ok(Some(PathBuf::from(path)))
+    }
 }
 
 impl MailConfig {
@@ -347,6 +380,7 @@ impl Default for Config {
             },
             outbound: OutboundConfig { allow: Networks(Vec::new()) },
             mail: MailConfig { url: SecretUrl(String::new()), from: String::new() },
+            cluster: ClusterConfig { lease: Span(Duration::ZERO) },
             lake: LakeConfig { grace: Span(Duration::from_secs(3600)), file_bytes: Bytes(128 << 20), max_bytes: Bytes(96 << 20), max_cpu_percent: 50 },
         }
     }
@@ -401,12 +435,18 @@ impl Config {
         if self.lake.file_bytes.0 < 1 << 20 {
             bail!("lake.file_bytes is {}: use 1MiB or more", self.lake.file_bytes.0);
         }
-        for (setting, url, known) in [
-            ("catalog.url", &self.catalog.url, "SQLite in the data directory"),
-            ("store.url", &self.store.url, "the data directory"),
-        ] {
+        for (setting, url, known) in [("catalog.url", &self.catalog.url, "SQLite in the data directory")] {
             if !url.is_empty() {
                 bail!("{setting} is {:?}: this version of weir knows only {known}; remove the setting", redacted(url));
+            }
+        }
+        self.store.folder()?;
+        if !self.cluster.lease.0.is_zero() {
+            if self.journal.topic()?.is_none() {
+                bail!("cluster.lease is set, but journal.url is not: several processes can share a topic of Kafka only");
+            }
+            if !(Duration::from_secs(1)..=Duration::from_secs(600)).contains(&self.cluster.lease.0) {
+                bail!("cluster.lease is {}: use 1s to 10m", String::from(self.cluster.lease));
             }
         }
         if self.journal.topic()?.is_none() && (self.journal.partitions > 0 || !self.journal.kafka.0.is_empty()) {
@@ -422,7 +462,7 @@ impl Config {
 
 /// The variables that are settings: `WEIR_DATA`, `WEIR_COMMIT__MAX_AGE`. Others that begin alike belong to other programs.
 fn is_setting(key: &figment::value::UncasedStr) -> bool {
-    let sections = ["journal", "catalog", "store", "commit", "query", "outbound", "mail", "lake"];
+    let sections = ["journal", "catalog", "store", "commit", "query", "outbound", "mail", "lake", "cluster"];
     let key = key.as_str().to_ascii_lowercase();
     ["data", "http", "flight", "workers"].contains(&key.as_str())
         || sections.iter().any(|s| key.starts_with(&format!("{s}.")) || key.starts_with(&format!("{s}__")))
@@ -528,7 +568,8 @@ mod tests {
     #[test]
     fn a_topic_and_its_properties() {
         let url = "[journal]\nurl = \"kafka://a:9092,b:9092/weir\"\n";
-        let config = load(&format!("{url}partitions = 8\n[journal.kafka]\n\"sasl.username\" = \"me\"\nsasl.password = \"hunter2\"\n\"linger.ms\" = 5\n")).unwrap();
+        let config =
+            load(&format!("{url}partitions = 8\n[journal.kafka]\n\"sasl.username\" = \"me\"\nsasl.password = \"hunter2\"\n\"linger.ms\" = 5\n")).unwrap();
         let topic = config.journal.topic().unwrap().unwrap();
         assert_eq!((topic.brokers.as_str(), topic.topic.as_str(), config.journal.partitions), ("a:9092,b:9092", "weir", 8));
         let properties: Vec<_> = config.journal.kafka.0.iter().map(|(name, value)| format!("{name}={value}")).collect();

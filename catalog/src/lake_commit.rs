@@ -10,6 +10,9 @@ use crate::error::CatalogError;
 use crate::lake::{Change, Lake, TableIds};
 use crate::state::{GroupHashRow, IssueStateRow};
 
+/// Taken like a partition by the process that maintains the lake.
+pub const MAINTENANCE: u16 = u16::MAX;
+
 /// What a commit makes durable.
 #[derive(Debug, Clone, Default)]
 pub struct Commit {
@@ -394,7 +397,8 @@ pub(crate) mod tests {
         let (dir, catalog) = catalog().await;
         let lake = catalog.ensure_lake(&[table()], dir.path()).await.unwrap();
         let first = catalog.take_partitions(&[0, 1, 2], 1).await.unwrap();
-        let commit = |generation, partitions: &[u16], offset| Commit { generation, offsets: partitions.iter().map(|p| (*p, offset)).collect(), ..Commit::default() };
+        let commit =
+            |generation, partitions: &[u16], offset| Commit { generation, offsets: partitions.iter().map(|p| (*p, offset)).collect(), ..Commit::default() };
         catalog.commit(&lake, &commit(first, &[0, 1, 2], 5)).await.unwrap();
         let second = catalog.take_partitions(&[1], 2).await.unwrap();
         assert!(second > first);

@@ -21,6 +21,7 @@ pub struct Progress {
     paused: AtomicBool,
     holds: AtomicU64,
     stopping: AtomicBool,
+    fenced: AtomicBool,
     failure: Mutex<Option<String>>,
     trouble: Mutex<BTreeMap<&'static str, String>>,
     damages: AtomicU64,
@@ -168,6 +169,17 @@ impl Progress {
     /// Something failed for good: the process must end.
     pub(crate) fn fail(&self, text: String) {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
+    }
+
+    /// Another process has taken partitions over: this graph must end, and can be started again with others.
+    pub(crate) fn fence(&self, text: String) {
+        self.fenced.store(true, SeqCst);
+        self.fail(text);
+    }
+
+    /// Whether the graph ended since another process has taken partitions over.
+    pub fn is_fenced(&self) -> bool {
+        self.fenced.load(SeqCst)
     }
 
     pub(crate) fn has_failed(&self) -> bool {

@@ -92,6 +92,7 @@ async fn run(workers: &[usize], commit_age_max: Duration) -> BTreeMap<&'static s
             commit_age_max,
             commit_bytes_max: 64 << 20,
             maintenance: MaintenanceOptions::default(),
+            share: crate::Share::All,
         };
         let graph = Graph::start(options, catalog.clone(), journal.clone()).await.unwrap();
         for record in part {

@@ -98,11 +98,13 @@ impl SegmentReader {
     }
 
     /// The offset of the next entry.
+    #[cfg(test)]
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
     /// Waits until something durable is there to read; false when the time has passed before.
+    #[cfg(test)]
     pub fn wait(&mut self, timeout: Duration) -> bool {
         self.wait_unless(timeout, || false)
     }

@@ -13,8 +13,8 @@ use weir_protocol::record::{Body, Content, Intake, Position, Project, Record};
 
 use crate::frame::HEAD_BYTES;
 use crate::segment::{self, HEADER_BYTES};
-use crate::storage::faulty::Faulty;
 use crate::segments::Segments;
+use crate::storage::faulty::Faulty;
 use crate::{AppendError, Entry, JournalError, Opened, Options};
 
 /// A record that is known by its number, with a body of a size.

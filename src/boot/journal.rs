@@ -52,7 +52,10 @@ async fn open_topic(config: &Config, url: KafkaUrl, catalog: &Catalog, remembere
         Some(SEGMENTS) => bail!(
             "what is committed here continues from segments in the data directory, but journal.url is {url}: remove journal.url, or begin with an empty data directory"
         ),
-        Some(json) => Some(serde_json::from_str::<Identity>(json).with_context(|| format!("the catalog remembers a journal that this version of weir does not know: {json}"))?),
+        Some(json) => Some(
+            serde_json::from_str::<Identity>(json)
+                .with_context(|| format!("the catalog remembers a journal that this version of weir does not know: {json}"))?,
+        ),
         None => None,
     };
     if let Some(other) = remembered.as_ref().filter(|identity| identity.topic != url.topic) {

@@ -407,15 +407,17 @@ impl Maintenance {
 
     /// Registers files in the place of others and tells the publisher.
     fn replace(&mut self, replacement: Replacement, old: &[Observed]) -> Result<(), MaintenanceError> {
-        let replaced = self.runtime.block_on(self.catalog.replace(&self.lake, &replacement));
-        if let Err(error) = replaced {
-            let mut unregistered = Unregistered::default();
-            replacement.new.into_iter().for_each(|file| unregistered.add(&self.tables_root, file));
-            return Err(error.into());
-        }
+        let snapshot_id = match self.runtime.block_on(self.catalog.replace(&self.lake, &replacement)) {
+            Ok(snapshot_id) => snapshot_id,
+            Err(error) => {
+                let mut unregistered = Unregistered::default();
+                replacement.new.into_iter().for_each(|file| unregistered.add(&self.tables_root, file));
+                return Err(error.into());
+            }
+        };
         self.at("files registered")?;
         let new = replacement.new.iter().map(|file| written(&self.tables_root, file)).collect();
-        self.tell(Message::Replaced { table: replacement.table, old: old.iter().map(|file| file.live.path.clone()).collect(), new })?;
+        self.tell(Message::Replaced { table: replacement.table, old: old.iter().map(|file| file.live.path.clone()).collect(), new, snapshot_id })?;
         self.until_shown(old)
     }
 

@@ -42,7 +42,14 @@ impl Life {
     async fn begin(dir: &Path, maintenance: MaintenanceOptions) -> Self {
         let catalog = Catalog::open(&dir.join("catalog.sqlite")).await.unwrap();
         let (journal, _) = Journal::open(weir_journal::Options::new(dir.join("journal"))).unwrap();
-        let options = GraphOptions { workers: 2, lake: dir.join("lake"), commit_age_max: Duration::from_millis(1), commit_bytes_max: 64 << 20, maintenance };
+        let options = GraphOptions {
+            workers: 2,
+            lake: dir.join("lake"),
+            commit_age_max: Duration::from_millis(1),
+            commit_bytes_max: 64 << 20,
+            maintenance,
+            share: crate::Share::All,
+        };
         let graph = Graph::start(options, catalog.clone(), journal.clone()).await.unwrap();
         Self { dir: dir.to_owned(), catalog, journal, graph }
     }

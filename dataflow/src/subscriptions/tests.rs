@@ -167,6 +167,7 @@ async fn start(dir: &Path, workers: usize, alerts: &Arc<MemoryAlerts>) -> Progra
         commit_age_max: Duration::from_secs(3600),
         commit_bytes_max: 64 << 20,
         maintenance: MaintenanceOptions::default(),
+        share: crate::Share::All,
     };
     let store: Arc<dyn AlertStore> = Arc::<MemoryAlerts>::clone(alerts);
     let graph = Graph::start_with(options, catalog.clone(), journal.clone(), store).await.unwrap();
@@ -567,6 +568,7 @@ async fn alerts_are_recorded_in_the_catalog_once() {
             commit_age_max: Duration::from_secs(3600),
             commit_bytes_max: 64 << 20,
             maintenance: MaintenanceOptions::default(),
+            share: crate::Share::All,
         };
         let graph = Graph::start(options, catalog.clone(), journal.clone()).await.unwrap();
         if round == 0 {

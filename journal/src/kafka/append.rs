@@ -75,7 +75,7 @@ impl Appender {
         let sent = Box::new(Sent { answer, bytes, begun: Instant::now(), _room: room });
         let mut kafka_record = BaseRecord::with_opaque_to(&self.shared.options.url.topic, sent)
             .partition(i32::from(partition))
-            .payload(payload.as_ref())
+            .payload(&payload[..])
             .timestamp(record.received_ms as i64)
             .headers(headers);
         if let Some(key) = &key {

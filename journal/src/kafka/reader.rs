@@ -214,7 +214,8 @@ impl Fetcher {
                     "they are not in the topic any more, which begins at record {start} of this partition: its retention, or somebody, removed them before they were read; \
                      give the topic a retention that is longer than weir may stand still"
                 );
-                let damage = Damage { position: Position { partition: *partition, offset: *next }, next_offset: start, place: Place::Topic(topic.clone()), reason };
+                let damage =
+                    Damage { position: Position { partition: *partition, offset: *next }, next_offset: start, place: Place::Topic(topic.clone()), reason };
                 self.shared.topic.note(&damage);
                 self.feed.push(Entry::Damaged(damage));
                 *next = start;

@@ -87,7 +87,7 @@ impl Watch {
 
     fn try_to_look(&self) -> Result<Look, Hindrance> {
         let name = &self.shared.options.url.topic;
-        let metadata = self.consumer.client().fetch_metadata(Some(name), ANSWER_MAX).map_err(|error| self.unreachable(&error))?;
+        let metadata = self.consumer.client().fetch_metadata(Some(name.as_str()), ANSWER_MAX).map_err(|error| self.unreachable(&error))?;
         let topic = metadata.topics().iter().find(|topic| topic.name() == name);
         let count = match self.found(topic)? {
             Found::Partitions(count) => count,
@@ -190,7 +190,9 @@ impl Watch {
         match (expected, options.partitions) {
             (Some(expected), _) if expected.partitions != partitions => return Err(Hindrance::Refusal(grown(expected.partitions))),
             (_, Some(set)) if set != partitions => {
-                return Err(Hindrance::Refusal(format!("topic {name} has {partitions} partitions, but journal.partitions is {set}: set it to {partitions}, or name another topic")));
+                return Err(Hindrance::Refusal(format!(
+                    "topic {name} has {partitions} partitions, but journal.partitions is {set}: set it to {partitions}, or name another topic"
+                )));
             }
             (None, None) if self.shared.topic.partition_count() != partitions && self.shared.topic.is_read() => {
                 return Err(Hindrance::Refusal(format!(
@@ -229,7 +231,10 @@ impl Watch {
         }
         let max: u64 = value("max.message.bytes").and_then(|value| value.parse().ok()).unwrap_or(KAFKA_RECORD_BYTES_MAX);
         if max < 2 << 20 {
-            tracing::warn!(topic = name, "max.message.bytes of the topic is {max}: larger requests are refused with 413; {KAFKA_RECORD_BYTES_MAX} lets everything in");
+            tracing::warn!(
+                topic = name,
+                "max.message.bytes of the topic is {max}: larger requests are refused with 413; {KAFKA_RECORD_BYTES_MAX} lets everything in"
+            );
         }
         // What Kafka puts around a record counts, too.
         Ok(max.saturating_sub(1024))
@@ -250,4 +255,3 @@ impl Watch {
 pub(crate) fn in_words(error: &KafkaError) -> String {
     error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string())
 }
-
