@@ -1,5 +1,7 @@
 """The programs that are measured, run on empty folders and seen from outside: what they cost is what Linux says of their processes."""
 
+import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -7,6 +9,7 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -21,6 +24,16 @@ DRAIN_S = 600
 
 class Unavailable(Exception):
     """A program that could not be installed or started; the text says what was seen."""
+
+
+def clients(cache, requirements):
+    """The Python of tests/run, which has the packages of tests/requirements.txt; made where it is missing."""
+    venv = cache / "venv" / hashlib.sha256(requirements.read_bytes()).hexdigest()[:16]
+    if not (venv / "ready").exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
+        subprocess.run([venv / "bin/pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements], check=True)
+        (venv / "ready").touch()
+    return venv / "bin/python"
 
 
 def free_port():
@@ -86,14 +99,14 @@ class Process:
 
 
 class Weir(Process):
-    """`weir serve` with its own defaults on a data directory of its own."""
+    """`weir serve` with its own defaults, and the settings that are given, on a data directory of its own."""
 
-    def __init__(self, binary, data):
+    def __init__(self, binary, data, **settings):
         super().__init__()
         self.binary, self.data = binary, pathlib.Path(data)
         self.http, self.flight = free_port(), free_port()
         self.url = f"grpc://127.0.0.1:{self.flight}"
-        self.env = {name: value for name, value in os.environ.items() if not name.startswith("WEIR_")}
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith("WEIR_")} | settings
         self._token = None
 
     def start(self):
@@ -153,6 +166,13 @@ class Weir(Process):
     def disk_bytes(self):
         return bytes_in(self.data)
 
+    def live_bytes(self):
+        """The catalog and the files that its newest snapshot names, without replaced files; asked of a program that has stopped."""
+        catalog = self.data / "catalog.sqlite"
+        with contextlib.closing(sqlite3.connect(f"file:{catalog}?mode=ro", uri=True)) as connection:
+            [(files,)] = connection.execute("SELECT sum(file_size_bytes) FROM ducklake_data_file WHERE end_snapshot IS NULL")
+        return catalog.stat().st_size + (files or 0)
+
     def disk_parts(self):
         parts = {entry.name: bytes_in(entry) if entry.is_dir() else entry.stat().st_size for entry in sorted(self.data.iterdir())}
         return {name: size for name, size in parts.items() if size}
@@ -183,16 +203,15 @@ class Floor(Process):
 class Bugsink:
     """Bugsink from PyPI as its guide to a production server sets it up: SQLite, gunicorn's workers, snappea's workers.
 
-    Its quota is lifted, since it would refuse what is measured.
+    Its quotas are set beyond reach, since it would refuse what is measured.
     """
 
     CONFIGURE = """
-import re, sys
 path = "bugsink_conf.py"
 text = open(path).read()
-quota = '"MAX_EVENTS_PER_PROJECT_PER_5_MINUTES": None, "MAX_EVENTS_PER_PROJECT_PER_HOUR": None, "MAX_EVENTS_PER_5_MINUTES": None, "MAX_EVENTS_PER_HOUR": None,'
-text = text.replace("BUGSINK = {", "BUGSINK = {" + quota, 1)
-open(path, "w").write(text)
+periods = ("5_MINUTES", "HOUR", "MONTH")
+quotas = {f"MAX_EVENTS_{of}PER_{period}": 1_000_000_000 for of in ("", "PER_PROJECT_") for period in periods}
+open(path, "w").write(text.replace("BUGSINK = {", f"BUGSINK = {{**{quotas!r},", 1))
 """
     GUNICORN_WORKERS = 4
 
@@ -263,12 +282,14 @@ open(path, "w").write(text)
 
     def digested(self, events):
         """Waits until so many events are in its database."""
-        end = time.monotonic() + DRAIN_S
+        end, found = time.monotonic() + DRAIN_S, 0
         while time.monotonic() < end:
-            if int(self.shell("from events.models import Event; print(Event.objects.count())")) >= events:
+            with contextlib.closing(sqlite3.connect(f"file:{self.folder / 'db.sqlite3'}?mode=ro", uri=True, timeout=30)) as connection:
+                [(found,)] = connection.execute("SELECT count(*) FROM events_event")
+            if found >= events:
                 return
-            time.sleep(1)
-        raise Unavailable(f"it did not take up {events} events within {DRAIN_S} s")
+            time.sleep(0.2)
+        raise Unavailable(f"it took up {found} of {events} events within {DRAIN_S} s: {(self.folder / 'snappea.log').read_text()[-300:]}")
 
     def __exit__(self, *_):
         for process in self.processes:

@@ -47,19 +47,27 @@ def figures(found):
         ("idle, resident MB", "100", "80", number(steady["idle_mb"]), ""),
         ("peak resident MB under load", "", "", spread(whole["peak_mb"]), ""),
         (f"disk per event, bytes, {found['whole_path']['cpu_s_per_1000']['rounds']} small runs", "", "", spread(whole["disk_bytes_per_event"]), ""),
-        ("event by id, ms, with the client's start", "", "", spread(steady["by_id_ms"]), ""),
+        ("event by id, ms, with the client's start", "", "", spread(steady["by_id_ms"]), f"`SELECT 1` {number(steady['by_id_ms']['of_it_start'])}"),
         (f"restart after a kill, {steady['restart_events']:,} events, until healthy, s", "", "", number(steady["restart_s"]), ""),
         ("the same until caught up, s", "", "", number(steady["restart_caught_up_s"]), ""),
     ]
     if stored:
         rows += [
-            (f"disk per event, bytes, {stored['events']:,} stored", "2,000", "1,500", number(stored["disk_bytes_per_event"]), ""),
+            (f"disk per event, bytes, {stored['events']:,} stored, everything in the data directory", "2,000", "1,500", number(stored["disk_bytes_per_event"]), ""),
+            ("the same without files that were replaced and wait for `lake.grace`", "", "", number(stored["live_bytes_per_event"]), ""),
             (f"whole path, {stored['events']:,} events, CPU-s per 1,000", "0.4", "0.2", number(stored["cpu_s_per_1000"]), number(floor_us / 1000)),
-            (f"event by id among {stored['events']:,}, ms, with the client's start", "50", "20", spread(stored["by_id_ms"]), ""),
+            (f"event by id among {stored['events']:,}, ms, with the client's start", "50", "20", spread(stored["by_id_ms"]), f"`SELECT 1` {number(stored['by_id_ms']['of_it_start'])}"),
             (f"restart with {stored['events']:,} stored, s", "", "", number(stored["restart_s"]), ""),
-            (f"peak resident MB, {stored['events']:,} events", "", "", number(stored["peak_mb"]), ""),
+            (f"resident MB, {stored['events']:,} events: peak, when loaded, idle after the restart", "", "", " / ".join(number(stored[name]) for name in ("peak_mb", "loaded_mb", "resident_mb")), ""),
+            (f"events a second, {stored['events']:,} events", "", "", number(stored["per_second"]), ""),
         ]
-    return table(("figure", "must", "aim", "measured: median (least–most)", "floor"), rows)
+    mixed = steady["mixed"]["verified"]
+    rows.append((f"every recorded kind of request, {steady['mixed']['accepted']} of {steady['mixed']['sent']} accepted: rows found of rows wanted", "all", "all",
+                 ", ".join(f"{name} {mixed['found'][name]} of {wanted}" for name, wanted in mixed["wanted"].items()), ""))
+    text = table(("figure", "must", "aim", "measured: median (least–most)", "floor"), rows)
+    if stored:
+        text += "\n\nOn the disk: " + ", ".join(f"{name} {number(size / 1e6)} MB" for name, size in stored["disk_parts"].items()) + "."
+    return text
 
 
 def floors(found):
@@ -90,6 +98,16 @@ def beside(found):
     return f"\n## Beside Bugsink {peer['version']}\n\n" + table(("", "Weir", "Bugsink"), rows) + f"\n\nThe same events, {peer['events']} of them: × {times:.0f} the CPU.\n"
 
 
+def queries(found):
+    asked = {name: row for name, row in found.items() if isinstance(row, dict)}
+    rows = [(name, number(row["weir_ms"]), number(row["duckdb_ms"]), number(row["ratio"])) for name, row in asked.items()]
+    summary = f"The {len(asked)} queries of `tests/corpus/workload/queries.sql` over {found['errors']:,} errors and {found['spans']:,} spans, two threads each, medians."
+    return (
+        f"\n## Queries beside DuckDB\n\n{summary}\nGeometric mean of the ratios: {number(found['geomean'])} (must 1.5, aim 1.0)."
+        f" One event by its id: {number(found['event_by_id_ms'])} ms (must 50, aim 20).\n\n" + table(("query", "Weir, ms", "DuckDB, ms", "ratio"), rows) + "\n"
+    )
+
+
 def markdown(found):
     machine = found["machine"]
     text = f"""# Measured {found['began']}, {found['mode']} mode
@@ -104,6 +122,4 @@ Events of {found['floors']['bytes_per_event']:,} bytes on the average, {found['f
 
 {floors(found)}
 {beside(found)}"""
-    if found.get("queries"):
-        text += f"\n## Queries\n\n{found['queries'].get('markdown', '')}\n"
-    return text
+    return text + queries(found["queries"])

@@ -28,7 +28,7 @@ use weir_operators::decode::{Decoded, Entry, Item, decode};
 use weir_operators::deduplicate::Recent;
 use weir_operators::fact::{Fact, Rows};
 use weir_operators::grouping::{self, Rules};
-use weir_operators::interpret::interpret;
+use weir_operators::interpret::{Knowledge, interpret};
 use weir_operators::issues::Issues;
 use weir_operators::normalise::{self, EventContext};
 use weir_operators::rows::{ErrorRow, OutcomeRow, PayloadRow, TableRow};
@@ -108,7 +108,7 @@ fn context(item: &Item) -> EventContext {
 }
 
 fn facts(items: &[Item]) -> Vec<Fact> {
-    items.iter().map(|item| interpret(item, &Rules::default())).collect()
+    items.iter().map(|item| interpret(item, &Knowledge::default())).collect()
 }
 
 /// The rows of facts, table by table.
@@ -161,7 +161,7 @@ fn of_events(group: &mut BenchmarkGroup<'_, criterion::measurement::WallTime>, i
     normalised.iter_mut().for_each(|(json, context)| normalise::event(json, context).expect("an error event is always valid"));
     group.bench_function("group", |b| b.iter(|| normalised.iter().for_each(|(json, _)| drop(black_box(grouping::hashes(json, &Rules::default()))))));
     group.bench_function("write JSON", |b| b.iter(|| normalised.iter().for_each(|(json, _)| drop(black_box(json.to_string())))));
-    group.bench_function("interpret", |b| b.iter(|| items.iter().for_each(|item| drop(black_box(interpret(item, &Rules::default()))))));
+    group.bench_function("interpret", |b| b.iter(|| items.iter().for_each(|item| drop(black_box(interpret(item, &Knowledge::default()))))));
 }
 
 /// The stages with memory.
@@ -231,6 +231,7 @@ impl Spine {
             commit_bytes_max: 64 << 20,
             maintenance: MaintenanceOptions::default(),
             share: weir_dataflow::Share::All,
+            knowledge: Knowledge::default(),
         };
         let graph = Graph::start(options, catalog.clone(), journal.clone()).await?;
         let health = Health { report: Arc::new(|| (true, serde_json::Value::Null)), metrics: Arc::new(String::new) };

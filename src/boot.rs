@@ -18,6 +18,7 @@ use weir_catalog::{Catalog, ProjectRow};
 use weir_dataflow::{Graph, GraphOptions, MaintenanceOptions, ProgressReport, Share};
 use weir_ingest::{Doors, Health};
 use weir_journal::{Journal, Status};
+use weir_operators::interpret::Knowledge;
 use weir_outbound::{Client, Courier, Dispatcher, Patience, Reach};
 use weir_sql::{Engine, EngineOptions};
 
@@ -104,6 +105,7 @@ impl Weir {
                 cpu_percent: config.lake.max_cpu_percent,
                 ..MaintenanceOptions::default()
             },
+            knowledge: Knowledge { places: config.geo.places()?.map(Arc::new), ..Knowledge::default() },
         };
         let graph = Graph::start(options.clone(), catalog.clone(), journal.clone()).await.context("the graph does not start")?;
         let dispatcher = start_dispatcher(config, &catalog)?;

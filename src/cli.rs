@@ -258,7 +258,7 @@ pub struct LoadArgs {
     /// How many envelopes to send
     #[arg(long, value_name = "N")]
     pub count: Option<u64>,
-    /// How to compress bodies; several share the load
+    /// How to compress bodies; several share the load, but for `recorded`, which stands alone
     #[arg(long = "encoding", value_enum, default_value = "recorded")]
     pub encodings: Vec<LoadEncoding>,
     /// Spread errors over about this many issues, the first the most frequent [default: as recorded]
@@ -285,6 +285,9 @@ pub struct LoadArgs {
     /// How to write the result
     #[arg(long, value_enum, default_value_t = LoadFormat::Text)]
     pub format: LoadFormat,
+    /// Accepted beside the others so that every command takes it; a load goes over the network
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub data: Option<PathBuf>,
 }
 
 /// More connections would run out of descriptors before they ran out of anything else.

@@ -10,6 +10,7 @@ use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 use weir_journal::KafkaUrl;
+use weir_operators::normalise::place::Places;
 use weir_outbound::reach::{IpNet, Reach};
 use weir_outbound::{Mail, MailError};
 
@@ -43,6 +44,8 @@ pub struct Config {
     pub lake: LakeConfig,
     /// Several processes over one journal and one catalog.
     pub cluster: ClusterConfig,
+    /// Where addresses are.
+    pub geo: GeoConfig,
 }
 
 /// `cluster.*`
@@ -170,6 +173,29 @@ pub struct QueryConfig {
     pub max_concurrent_per_token: usize,
     /// How long a query waits for its turn before it is refused.
     pub max_wait: Span,
+}
+
+/// `geo.*`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GeoConfig {
+    /// A database of the places of addresses in MaxMind's format; empty for none.
+    pub database: PathBuf,
+}
+
+impl GeoConfig {
+    /// The database, where one is set. It is read into memory.
+    ///
+    /// # Errors
+    /// Says which file cannot be used, and why.
+    pub fn places(&self) -> anyhow::Result<Option<Places>> {
+        if self.database.as_os_str().is_empty() {
+            return Ok(None);
+        }
+        let named = || format!("geo.database {}", self.database.display());
+        let bytes = std::fs::read(&self.database).with_context(|| format!("{} cannot be read: give the path of a .mmdb file", named()))?;
+        Places::read(bytes).with_context(named).map(Some)
+    }
 }
 
 /// `outbound.*`
@@ -382,6 +408,7 @@ impl Default for Config {
             mail: MailConfig { url: SecretUrl(String::new()), from: String::new() },
             cluster: ClusterConfig { lease: Span(Duration::ZERO) },
             lake: LakeConfig { grace: Span(Duration::from_secs(3600)), file_bytes: Bytes(128 << 20), max_bytes: Bytes(96 << 20), max_cpu_percent: 50 },
+            geo: GeoConfig { database: PathBuf::new() },
         }
     }
 }
@@ -462,7 +489,7 @@ impl Config {
 
 /// The variables that are settings: `WEIR_DATA`, `WEIR_COMMIT__MAX_AGE`. Others that begin alike belong to other programs.
 fn is_setting(key: &figment::value::UncasedStr) -> bool {
-    let sections = ["journal", "catalog", "store", "commit", "query", "outbound", "mail", "lake", "cluster"];
+    let sections = ["journal", "catalog", "store", "commit", "query", "outbound", "mail", "lake", "cluster", "geo"];
     let key = key.as_str().to_ascii_lowercase();
     ["data", "http", "flight", "workers"].contains(&key.as_str())
         || sections.iter().any(|s| key.starts_with(&format!("{s}.")) || key.starts_with(&format!("{s}__")))

@@ -18,7 +18,7 @@ pub(crate) fn build(scope: Scope<'_, Time>, state: WorkerState, released: impl F
     let (records, activator) = source::records(scope, state.ticks, released);
     records
         .decode() // envelopes into items; what is not supported into outcomes
-        .interpret() // each item's JSON, parsed once: normalised, grouped, made rows
+        .interpret(state.knowledge) // each item's JSON, parsed once: normalised, grouped, made rows
         .deduplicate(state.recent) // what was received before into outcomes; from here on by project
         .assign_issues(state.issues) // hashes to issues: first and last seen, counts, short ids
         .gather(advance); // the rows of a tick, as batches

@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 use weir_catalog::{Catalog, CatalogError, Lake, MAINTENANCE, Restored, RestoredAlerts};
 use weir_journal::{Journal, JournalError, Offsets};
 use weir_operators::deduplicate::{Identity, Recent};
+use weir_operators::interpret::Knowledge;
 use weir_operators::issues::{IssueState, Issues};
 use weir_operators::output::{Advance, route};
 use weir_operators::rows::ProjectRow;
@@ -58,6 +59,8 @@ pub struct GraphOptions {
     pub maintenance: MaintenanceOptions,
     /// What of the journal and of the lake is this process's.
     pub share: Share,
+    /// What interpretation knows beside the items.
+    pub knowledge: Knowledge,
 }
 
 /// What of the journal and of the lake is a process's.
@@ -132,6 +135,7 @@ pub(crate) struct WorkerState {
     pub(crate) recent: Recent,
     pub(crate) issues: Issues,
     pub(crate) projects: Vec<ProjectRow>,
+    pub(crate) knowledge: Knowledge,
 }
 
 impl Graph {
@@ -295,7 +299,7 @@ fn worker_states(options: &GraphOptions, restored: &Restored, cold: &Cold) -> Re
         for pending in restored.deletions.iter().filter(|pending| mine(pending.deletion.project_id())) {
             issues.restore_deletion(pending.seq);
         }
-        states.push(WorkerState { ticks, recent, issues, projects: projects.clone() });
+        states.push(WorkerState { ticks, recent, issues, projects: projects.clone(), knowledge: options.knowledge.clone() });
         inputs.push(sender);
     }
     Ok((states, inputs))

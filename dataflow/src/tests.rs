@@ -10,6 +10,7 @@ use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use weir_catalog::Catalog;
 use weir_journal::{Journal, Options};
+use weir_operators::interpret::Knowledge;
 use weir_protocol::envelope::Envelope;
 use weir_protocol::record::{Body, Content, Intake, Project, Record};
 
@@ -93,6 +94,7 @@ async fn run(workers: &[usize], commit_age_max: Duration) -> BTreeMap<&'static s
             commit_bytes_max: 64 << 20,
             maintenance: MaintenanceOptions::default(),
             share: crate::Share::All,
+            knowledge: Knowledge::default(),
         };
         let graph = Graph::start(options, catalog.clone(), journal.clone()).await.unwrap();
         for record in part {

@@ -6,9 +6,11 @@
 //! With `--measure N` it normalises everything N times and writes the CPU time of one event instead.
 
 use std::io::{BufRead, Write};
+use std::sync::Arc;
 
 use anyhow::Context;
 use serde::Deserialize;
+use weir_operators::normalise::place::Places;
 use weir_operators::normalise::{self, EventContext};
 use weir_protocol::EventId;
 use weir_protocol::json::Json;
@@ -24,8 +26,14 @@ struct Given {
     sent_at: Option<String>,
 }
 
+/// The database that `WEIR_GEO__DATABASE` names.
+fn places() -> anyhow::Result<Option<Arc<Places>>> {
+    let Some(path) = std::env::var_os("WEIR_GEO__DATABASE") else { return Ok(None) };
+    Ok(Some(Arc::new(Places::read(std::fs::read(path)?)?)))
+}
+
 impl Given {
-    fn context(&self) -> EventContext {
+    fn context(&self, places: &Option<Arc<Places>>) -> EventContext {
         EventContext {
             event_id: self.event_id.unwrap_or_default(),
             received_ms: self.received_ms,
@@ -35,15 +43,16 @@ impl Given {
             client: self.client.clone(),
             project_id: 7,
             key_id: Some(11),
+            places: places.clone(),
             ..EventContext::default()
         }
     }
 
-    fn normalised(&self) -> String {
+    fn normalised(&self, places: &Option<Arc<Places>>) -> String {
         let refused = |error: String| Json::Object([("error", Json::text(error))].into_iter().collect()).to_string();
         match Json::parse(self.payload.as_bytes()) {
             Err(error) => refused(error.to_string()),
-            Ok(mut event) => match normalise::event(&mut event, &self.context()) {
+            Ok(mut event) => match normalise::event(&mut event, &self.context(places)) {
                 Ok(()) => event.to_string(),
                 Err(error) => refused(error.to_string()),
             },
@@ -59,17 +68,18 @@ fn main() -> anyhow::Result<()> {
         _ => None,
     };
     let given: Vec<Given> = std::io::stdin().lock().lines().map(|line| Ok(serde_json::from_str(&line?)?)).collect::<anyhow::Result<_>>()?;
+    let places = places()?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let Some(rounds) = rounds else {
         for event in &given {
-            writeln!(out, "{}", event.normalised())?;
+            writeln!(out, "{}", event.normalised(&places))?;
         }
         return Ok(());
     };
     let parse = measured(rounds, &given, |event| Json::parse(event.payload.as_bytes()).is_ok());
     let both = measured(rounds, &given, |event| {
         let mut json = Json::parse(event.payload.as_bytes()).unwrap_or_default();
-        normalise::event(&mut json, &event.context()).is_ok()
+        normalise::event(&mut json, &event.context(&places)).is_ok()
     });
     writeln!(out, "{} events: parse {parse:.2} µs, normalise {:.2} µs", given.len(), both - parse)?;
     Ok(())

@@ -240,6 +240,13 @@ impl<'a> Object<'a> {
         })
     }
 
+    /// The members by their keys, the values to change.
+    pub fn by_key_mut(&mut self) -> Vec<(&str, &mut Json<'a>)> {
+        let mut members: Vec<_> = self.iter_mut().collect();
+        members.sort_unstable_by_key(|(key, _)| *key);
+        members
+    }
+
     /// Keeps the members for which the function is true.
     pub fn retain(&mut self, mut keep: impl FnMut(&str, &mut Json<'a>) -> bool) {
         self.0.retain_mut(|(k, v)| keep(k, v));

@@ -44,8 +44,11 @@ use verify::Tables;
 
 /// How long what was accepted may take to be queryable before it counts as missing.
 const VERIFY_MAX: Duration = Duration::from_secs(60);
-/// Rates above it are no rates of this machine; the clock would only spin.
+/// Sends and probes a second. Above it they are no rates of this machine, the clock would only spin; below it the next moment may be
+/// further away than clocks count.
 const RATE_MAX: f64 = 1e6;
+const RATE_MIN: f64 = 1e-3;
+const PROBES_MAX: f64 = 1e3;
 
 /// Sends, and prints the result.
 ///
@@ -73,6 +76,8 @@ pub async fn run(args: &LoadArgs) -> anyhow::Result<()> {
     progress.abort();
     // Until it has ended it may hold the load; that it was ended is no failure.
     let _ = progress.await;
+    // Of the time of sending: what is asked of the tables afterwards makes no send late.
+    let missed = load.pace.missed();
 
     let (load, visible_us) = finish(load, probing).await?;
     let tally = load.tally.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -80,7 +85,7 @@ pub async fn run(args: &LoadArgs) -> anyhow::Result<()> {
         Some(tables) => Some(tables.verify(before, tally.rows, VERIFY_MAX).await?),
         None => None,
     };
-    let report = Report { tally: &tally, took, connections: args.connections, rate: plan.rate, missed: load.pace.missed(), visible_us, verified };
+    let report = Report { tally: &tally, took, connections: args.connections, rate: plan.rate, missed, visible_us, verified };
     match args.format {
         LoadFormat::Text => print!("{}", report.text()),
         LoadFormat::Json => println!("{}", report.json()),
@@ -95,11 +100,11 @@ pub async fn run(args: &LoadArgs) -> anyhow::Result<()> {
 }
 
 fn plan(args: &LoadArgs) -> anyhow::Result<Plan> {
-    if let Some(rate) = args.rate.filter(|rate| !(*rate > 0.0 && *rate <= RATE_MAX)) {
-        bail!("--rate {rate}: give sends a second, more than 0 and at most {RATE_MAX}");
+    if let Some(rate) = args.rate.filter(|rate| !(RATE_MIN..=RATE_MAX).contains(rate)) {
+        bail!("--rate {rate}: give sends a second, from {RATE_MIN} to {RATE_MAX}");
     }
-    if let Some(rate) = args.probes.filter(|rate| !(*rate > 0.0 && *rate <= 1000.0)) {
-        bail!("--probes {rate}: give events a second, more than 0 and at most 1000");
+    if let Some(rate) = args.probes.filter(|rate| !(RATE_MIN..=PROBES_MAX).contains(rate)) {
+        bail!("--probes {rate}: give events a second, from {RATE_MIN} to {PROBES_MAX}");
     }
     // Without an end of its own a run is short: whoever tries it out has not asked for more.
     let seconds = args.seconds.or(args.count.is_none().then_some(10.0));
@@ -111,7 +116,7 @@ fn load(args: &LoadArgs, targets: Vec<Target>, plan: Plan, accepted: Option<mpsc
     let varied = Varied { issues: args.issues > 0, users: args.users > 0, releases: args.releases > 0 };
     let only = regex::Regex::new(&args.only).with_context(|| format!("--only {:?}", args.only))?;
     let samples = corpus::read(&args.corpus, &only, varied, say_left_out)?;
-    let encodings: Vec<Encoding> = args.encodings.iter().filter_map(|encoding| encoding.encoding()).collect();
+    let encodings = encodings(args)?;
     let heads = Load::heads(&samples, &targets, &encodings)?;
     let events = samples.iter().filter(|sample| sample.rows.errors > 0).count().max(1) as u64;
     let spread = Spread { issues_per_event: args.issues.div_ceil(events), users: args.users, releases: args.releases };
@@ -127,6 +132,15 @@ fn load(args: &LoadArgs, targets: Vec<Target>, plan: Plan, accepted: Option<mpsc
         tally: Mutex::default(),
         accepted,
     })
+}
+
+/// The encodings that bodies are sent in; none where each keeps that of its recording.
+fn encodings(args: &LoadArgs) -> anyhow::Result<Vec<Encoding>> {
+    let named: Vec<Encoding> = args.encodings.iter().filter_map(|encoding| encoding.encoding()).collect();
+    if !named.is_empty() && named.len() < args.encodings.len() {
+        bail!("--encoding recorded leaves each body in the encoding of its recording and goes with no other: leave it out, or the others");
+    }
+    Ok(named)
 }
 
 #[allow(clippy::print_stderr, reason = "a word for whoever watches, and no part of the result")]

@@ -5,7 +5,7 @@ import os
 import pathlib
 import subprocess
 
-from envelopes import as_recorded, recorded
+from weir import UNTIL_S, lines
 
 HERE = pathlib.Path(__file__).resolve().parent
 CACHE = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", pathlib.Path.home() / ".cache/weir/target")).resolve().parent
@@ -13,26 +13,19 @@ JDBC = HERE.parent / "clients/jdbc"
 GO = CACHE / "client-go/client"
 
 
-def load(weir, project):
-    """Sends everything that was recorded, and waits until it can be asked about."""
-    for request in recorded():
-        path, headers, body = as_recorded(request, project)
-        weir.post(path, body, headers)
-    weir.until_still()
-
-
 class Client:
     """A program that answers each line with a line of JSON."""
 
     def __init__(self, command, write):
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.answers = lines(self.process.stdout)
         self.write = write
 
     def say(self, *parts):
         """The answer to a command, errors included."""
         self.process.stdin.write(self.write(parts) + "\n")
         self.process.stdin.flush()
-        line = self.process.stdout.readline()
+        line = self.answers.get(timeout=UNTIL_S)
         assert line, f"the client ended with {self.process.wait(10)}"
         return json.loads(line)
 

@@ -1,9 +1,9 @@
 """Fixtures: the program, running."""
 
 import os
-import pathlib
 
 import pytest
+from envelopes import as_recorded, recorded
 from weir import BINARY, Weir
 
 
@@ -38,16 +38,46 @@ def fresh(tmp_path, started):
 
 
 @pytest.fixture(scope="module")
-def weir(tmp_path_factory, started):
-    """A program that the tests of a module share. It must end well when it is asked to."""
-    program = Weir(pathlib.Path(tmp_path_factory.mktemp("weir")) / "data")
-    started.append(program)
-    program.start()
-    yield program
-    assert program.stop() == 0, f"it did not end well on SIGTERM; its last words: {program.said()[-1000:]}"
+def serving(tmp_path_factory, started):
+    """Starts programs that the tests of a module share. Each must end well when it is asked to."""
+    made = []
+
+    def start(**options):
+        program = Weir(tmp_path_factory.mktemp("weir") / "data", **options)
+        made.append(program)
+        started.append(program)
+        return program.start()
+
+    yield start
+    for program in made:
+        assert program.stop() == 0, f"it did not end well on SIGTERM; its last words: {program.said()[-1000:]}"
+
+
+@pytest.fixture(scope="module")
+def weir(serving):
+    """A program with the defaults."""
+    return serving()
 
 
 @pytest.fixture(scope="module")
 def project(weir):
     """The project of the first start."""
     return weir.project
+
+
+@pytest.fixture(scope="module")
+def corpus(weir, project):
+    """Everything that was recorded, accepted and in the tables."""
+    for request in recorded():
+        path, headers, body = as_recorded(request, project)
+        answer = weir.post(path, body, headers)
+        assert answer.status == 200, (request, answer)
+    weir.until_still()
+
+
+@pytest.fixture(scope="module")
+def client(request, weir, corpus):
+    """A client of Flight SQL that is a program of its own: the CLIENT of the module, connected."""
+    made = request.module.CLIENT(weir, weir.token)
+    yield made
+    made.close()

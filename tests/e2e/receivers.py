@@ -7,12 +7,11 @@ import http.server
 import json
 import ssl
 import threading
-import time
 
 import trustme
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult
-from weir import UNTIL_S, free_port
+from weir import UNTIL_S, free_port, until
 
 
 class Authority:
@@ -115,12 +114,3 @@ class Mailbox:
 
     def close(self):
         self.controller.stop()
-
-
-def until(ask, wanted):
-    """Asks until the answer is as wanted."""
-    end = time.monotonic() + UNTIL_S
-    while not wanted(answer := ask()):
-        assert time.monotonic() < end, f"what was waited for did not come: {answer}"
-        time.sleep(0.05)
-    return answer

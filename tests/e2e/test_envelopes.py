@@ -1,11 +1,10 @@
 """Every recorded envelope is taken just as it was sent, in every encoding, and each of its items is accounted for."""
 
 import collections
-import time
 
 import pytest
 from envelopes import ENCODERS, as_recorded, parse, recorded, with_fresh_id
-from weir import UNTIL_S
+from weir import until
 
 RECORDED = recorded()
 # What is stored; an item of any other type ends as an outcome that names it.
@@ -85,10 +84,7 @@ def outcomes(weir):
 
 
 def until_outcomes(weir, want):
-    end = time.monotonic() + UNTIL_S
-    while (got := outcomes(weir)) != want and time.monotonic() < end:
-        time.sleep(0.2)
-    assert got == want
+    until(lambda: outcomes(weir), want, "outcomes")
 
 
 def send_all(weir, project):

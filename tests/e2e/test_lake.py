@@ -1,11 +1,9 @@
 """The lake, read by DuckDB's own DuckLake extension while Weir runs: the same rows as SQL gives."""
 
-import time
-
 import pytest
 from duck import attached
-from envelopes import as_recorded, error, recorded
-from weir import UNTIL_S
+from envelopes import error
+from weir import until
 
 # Written so that DuckDB and DataFusion both read it. Values are summed, since a bare count comes from the catalog alone.
 ID = "count(DISTINCT replace(CAST({} AS VARCHAR), '-', '')) AS ids_of_{}"
@@ -34,19 +32,12 @@ SOURCES = {"errors": "(SELECT *, coalesce(array_length(frames), 0) AS frame_coun
 
 
 @pytest.fixture(scope="module")
-def duck(weir, project):
+def duck(weir, corpus):
     """DuckDB with the lake attached, when every row that was sent is committed."""
-    for request in recorded():
-        path, headers, body = as_recorded(request, project)
-        assert weir.post(path, body, headers).status == 200
-    weir.until_still()
     catalogs = [path for path in weir.data.rglob("*") if path.is_file() and path.read_bytes()[:15] == b"SQLite format 3"]
     assert catalogs == [weir.data / "catalog.sqlite"]
     connection = attached(weir)
-    end = time.monotonic() + UNTIL_S
-    while {table: count(connection, table) for table in SUMS} != {table: weir.value(f"SELECT count(*) AS n FROM {table}") for table in SUMS}:
-        assert time.monotonic() < end, "the rows are not committed"
-        time.sleep(0.2)
+    until(lambda: {table: count(connection, table) for table in SUMS}, {table: weir.value(f"SELECT count(*) AS n FROM {table}") for table in SUMS}, "committed")
     yield connection
     connection.close()
 
@@ -121,10 +112,7 @@ def test_nested_columns(weir, duck):
 def test_new_rows_appear_to_who_is_attached(weir, project, duck):
     before = count(duck, "errors")
     weir.send(error()[0], project)
-    end = time.monotonic() + UNTIL_S
-    while count(duck, "errors") != before + 1:
-        assert time.monotonic() < end, "the new row is not committed"
-        time.sleep(0.2)
+    until(lambda: count(duck, "errors"), before + 1, "committed")
 
 
 def test_an_id_is_looked_up_by_bloom_filter(weir, duck):

@@ -89,6 +89,10 @@ def test_rows_that_nobody_sent_are_seen_by_verify(weir):
     ("arguments", "words"),
     [
         (["--rate", "0"], "--rate 0"),
+        (["--rate", "1e-30"], "from 0.001"),
+        (["--rate", "nan"], "from 0.001"),
+        (["--probes", "1e-30"], "from 0.001"),
+        (["--encoding", "recorded", "--encoding", "gzip"], "--encoding recorded"),
         (["--connections", "0"], "1 to 4096"),
         (["--only", "("], "--only"),
         (["--only", "no such name"], "no envelope to send"),

@@ -5,11 +5,10 @@ import datetime
 import io
 import re
 
-import adbc_driver_flightsql
 import adbc_driver_flightsql.dbapi as flightsql
 import pyarrow
 import pytest
-from envelopes import envelope, event, logs, spans, transaction
+from envelopes import envelope, error, logs, spans, transaction
 
 TABLES = {
     "errors",
@@ -46,14 +45,12 @@ def loaded(weir, project, other):
     ids = {"staging": [], "production": []}
     for environment, count in (("staging", STAGING), ("production", PRODUCTION)):
         for i in range(count):
-            made = event(environment=environment, release="shop@1", tags={"flavour": "vanilla", "shelf": str(i)}, user={"id": str(i)})
-            ids[environment].append(made["event_id"])
-            weir.send(envelope(("event", made), event_id=made["event_id"]), project)
-    broken = event(environment="", exception={"values": [{"type": "ValueError", "value": 'a "quoted", broken\nsecond line'}]})
-    weir.send(envelope(("event", broken), event_id=broken["event_id"]), other)
+            body, event_id = error(environment=environment, release="shop@1", tags={"flavour": "vanilla", "shelf": str(i)}, user={"id": str(i)})
+            ids[environment].append(event_id)
+            weir.send(body, project)
+    weir.send(error(environment="", exception={"values": [{"type": "ValueError", "value": 'a "quoted", broken\nsecond line'}]})[0], other)
     for _ in range(OTHERS - 1):
-        made = event(tags={"flavour": "mint"})
-        weir.send(envelope(("event", made), event_id=made["event_id"]), other)
+        weir.send(error(tags={"flavour": "mint"})[0], other)
     for to in (project, other):
         made = transaction(spans=2)
         weir.send(envelope(("transaction", made), event_id=made["event_id"]), to)
@@ -74,13 +71,8 @@ def relations(weir, loaded):
 
 @pytest.fixture
 def connection(weir, loaded):
-    with connect(weir, weir.token) as made:
+    with weir.connect() as made:
         yield made
-
-
-def connect(weir, token):
-    kwargs = {adbc_driver_flightsql.DatabaseOptions.AUTHORIZATION_HEADER.value: f"Bearer {token}"}
-    return flightsql.connect(f"grpc://127.0.0.1:{weir.flight}", db_kwargs=kwargs, autocommit=True)
 
 
 # -- weir query -----------------------------------------------------------------------------------------------------------
@@ -323,7 +315,7 @@ def test_adbc_basic_authentication(weir, loaded):
 
 @pytest.mark.parametrize("statement", WRITES)
 def test_writes_are_refused(weir, loaded, statement):
-    with connect(weir, weir.token) as connection, connection.cursor() as cursor:
+    with weir.connect() as connection, connection.cursor() as cursor:
 
         def as_query():
             cursor.execute(statement)

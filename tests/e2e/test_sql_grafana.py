@@ -1,22 +1,11 @@
 """Arrow's Go client, used as Grafana's Flight SQL data source uses it."""
 
 import pytest
-from clients import go, load
+from clients import go
 from test_sql import TABLES, VIEWS
 
 ENDLESS = "SELECT value FROM generate_series(1, 1000000000000)"
-
-
-@pytest.fixture(scope="module")
-def loaded(weir, project):
-    load(weir, project)
-
-
-@pytest.fixture(scope="module")
-def client(weir, loaded):
-    made = go(weir, weir.token)
-    yield made
-    made.close()
+CLIENT = go
 
 
 def test_a_panel(client, weir):
@@ -86,7 +75,7 @@ def test_sessions(client):
     assert "CLOSED" in said["closed"]
 
 
-def test_user_and_password(weir, loaded):
+def test_user_and_password(weir, corpus):
     made = go(weir, weir.token, user="anyone")
     assert made.rows("query", "SELECT 1") == [[1]]
     made.close()

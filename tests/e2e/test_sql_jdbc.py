@@ -1,20 +1,10 @@
 """The public JDBC driver: queries of every table, parameters, updates, and all that it asks to show a schema."""
 
 import pytest
-from clients import jdbc, load
+from clients import jdbc
 from test_sql import TABLES, VIEWS
 
-
-@pytest.fixture(scope="module")
-def loaded(weir, project):
-    load(weir, project)
-
-
-@pytest.fixture(scope="module")
-def client(weir, loaded):
-    made = jdbc(weir, weir.token)
-    yield made
-    made.close()
+CLIENT = jdbc
 
 
 @pytest.mark.parametrize("relation", sorted(TABLES | VIEWS))
@@ -68,7 +58,7 @@ def test_metadata(client):
     assert name == "Weir" and version and read_only is False and quote == '"' and "ABS" in numeric and "KILL" in keywords and transactions is False
 
 
-def test_user_and_password(weir, loaded):
+def test_user_and_password(weir, corpus):
     made = jdbc(weir, weir.token, user="anyone")
     assert made.rows("query", "SELECT 1") == [[1]]
     made.close()

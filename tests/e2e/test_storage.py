@@ -4,10 +4,11 @@ import threading
 import time
 
 import pytest
+from clock import days_ago, preloaded
 from duck import attached
 from envelopes import envelope, error, logs, transaction
 from test_restart import check_exactly_once, join, load
-from weir import UNTIL_S
+from weir import until
 
 MANY_COMMITS = {"WEIR_COMMIT__MAX_AGE": "20ms", "WEIR_LAKE__MAX_CPU_PERCENT": "100"}
 
@@ -15,13 +16,6 @@ MANY_COMMITS = {"WEIR_COMMIT__MAX_AGE": "20ms", "WEIR_LAKE__MAX_CPU_PERCENT": "1
 def files(weir, table="*"):
     """The Parquet files on disk."""
     return set(weir.data.glob(f"lake/main/{table}/*/*.parquet"))
-
-
-def until(what, holds):
-    end = time.monotonic() + UNTIL_S
-    while not holds():
-        assert time.monotonic() < end, f"not {what} after {UNTIL_S} s"
-        time.sleep(0.1)
 
 
 def commits(weir):
@@ -32,7 +26,7 @@ def send_and_commit(weir, project, body):
     """Sends, and waits until it is committed: a commit of its own."""
     before = commits(weir)
     weir.send(body, project)
-    until("committed", lambda: commits(weir) > before)
+    until(lambda: commits(weir) > before, True, "committed")
 
 
 def maintenance(weir):
@@ -54,7 +48,7 @@ def test_many_commits_become_few_files_and_every_reader_sees_the_same_rows(fresh
     project = weir.project
     for n in range(40):
         send_and_commit(weir, project, error(level=("error", "warning")[n % 2], release=f"r@{n}", tags={"n": str(n)})[0])
-    until("merged", lambda: maintenance(weir)["backlog_files"] == 0)
+    until(lambda: maintenance(weir)["backlog_files"] == 0, True, "merged")
     duck = attached(weir)
     assert len(live(duck)) < 8 and len(files(weir, "errors")) >= 40, "replaced files stay for the grace period"
     assert sums(duck)[0:2] == (40, 40) and sums(duck)[6] == 40
@@ -70,7 +64,7 @@ def test_many_commits_become_few_files_and_every_reader_sees_the_same_rows(fresh
     assert weir.stop() == 0
     weir.env["WEIR_LAKE__GRACE"] = "1s"
     weir.start()
-    until("cleaned up", lambda: maintenance(weir)["passes"] > 1 and maintenance(weir)["replaced_files"] == 0)
+    until(lambda: maintenance(weir)["passes"] > 1 and maintenance(weir)["replaced_files"] == 0, True, "cleaned up")
     duck = attached(weir)
     assert sums(duck) == before
     assert {path.name for path in files(weir, "errors")} == {path.rsplit("/", 1)[-1] for path in live(duck)}
@@ -116,7 +110,7 @@ def test_deletions_by_command_line(fresh):
     weir.until("SELECT count(*) AS n FROM spans", 0)
     weir.until("SELECT count(*) AS n FROM logs", 1)
     assert weir.value("SELECT count(*) AS n FROM errors WHERE project = 'other' AND user_email = 'ada@example.com'") == 1
-    until("carried out", lambda: maintenance(weir)["pending_deletions"] == 0 and maintenance(weir)["replaced_files"] == 0)
+    until(lambda: maintenance(weir)["pending_deletions"] == 0 and maintenance(weir)["replaced_files"] == 0, True, "carried out")
     duck = attached(weir)
     # Every file that is left on disk, whether the lake names it or not.
     everything = f"read_parquet('{weir.data}/lake/main/payloads/*/*.parquet', union_by_name => true)"
@@ -154,19 +148,59 @@ def test_retention_by_project(weir):
     weir.cli("project", "set", "short", "--retention-days", "30")
     assert " 30 days" in next(line for line in weir.cli("project", "list").splitlines() if " short " in line)
     weir.until("SELECT retention_days AS n FROM projects WHERE slug = 'short'", 30)
-    deadline = time.monotonic() + UNTIL_S
-    # The doors remember a project for some seconds.
-    while True:
+
+    def retention_of_another():
         body, event_id = error()
         weir.send(body, project)
         weir.until(f"SELECT count(*) AS n FROM errors WHERE event_id = '{event_id}'", 1)
-        if weir.value(f"SELECT retention_days AS n FROM errors WHERE event_id = '{event_id}'") == 30:
-            break
-        assert time.monotonic() < deadline
-        time.sleep(1)
+        return weir.value(f"SELECT retention_days AS n FROM errors WHERE event_id = '{event_id}'")
+
+    # The doors remember a project for some seconds.
+    until(retention_of_another, 30, "the retention of a new event")
     for days in ("0", "4000"):
         ran = weir.run("project", "set", "short", "--retention-days", days)
         assert ran.returncode != 0 and "use 1 to 3650" in ran.stderr
+
+
+def test_rows_leave_when_their_time_is_over(fresh, tmp_path):
+    library = preloaded(tmp_path)
+    weir = fresh(env={**MANY_COMMITS, "WEIR_LAKE__GRACE": "200ms"})
+    present = dict(weir.env)
+    sent = {}
+
+    def live_for_a_while(days):
+        """Sends one event to each project as of so many days ago, and stops with it committed."""
+        weir.env = {**present, **(days_ago(library, days) if days else {})}
+        weir.start()
+        if not sent:
+            weir.create_project("short")
+            weir.cli("project", "set", "short", "--retention-days", "30")
+        for project in (weir.project, next(p for p in weir.projects() if p.slug == "short")):
+            # Stored with the days that its project keeps events: the doors hear of a change within some seconds.
+            keeps = 30 if project.slug == "short" else 90
+            body, event_id = error(message=f"secret-of-{project.slug}-{days}", timestamp=None)
+            weir.send(body, project)
+            weir.until(f"SELECT count(*) AS n FROM errors WHERE event_id = '{event_id}'", 1)
+            sent[project.slug, days] = event_id
+            weir.until(f"SELECT retention_days AS n FROM projects WHERE slug = '{project.slug}'", keeps)
+        assert weir.stop() == 0
+
+    for days in (100, 40, 0):
+        live_for_a_while(days)
+    weir.env = present
+    weir.start()
+    kept = {("default", 40), ("default", 0), ("short", 0)}
+    weir.until("SELECT count(*) AS n FROM errors", len(kept))
+    ids = {row["event_id"] for row in weir.query("SELECT event_id FROM errors")}
+    assert ids == {sent[key] for key in kept}
+    assert {row["event_id"] for row in weir.query("SELECT event_id FROM payloads")} == ids
+    # What is over leaves the disk, too, once nobody reads older snapshots any more.
+    until("cleaned up", lambda: (report := maintenance(weir))["replaced_files"] == 0 and report["backlog_files"] == 0 and report["passes"] > 2)
+    duck = attached(weir)
+    assert {str(row[0]).replace("-", "") for row in duck.execute("SELECT event_id FROM lake.errors").fetchall()} == ids
+    on_disk = {key for path in files(weir, "payloads") for key in sent if duck.execute(
+        f"SELECT count(*) FROM read_parquet('{path}') WHERE payload LIKE '%secret-of-{key[0]}-{key[1]}%'").fetchone()[0]}
+    assert on_disk == kept
 
 
 def test_killed_again_and_again_while_files_are_merged(fresh):
@@ -182,8 +216,8 @@ def test_killed_again_and_again_while_files_are_merged(fresh):
         join(threads)
     weir.start()
     check_exactly_once(weir, acknowledged)
-    until("at rest", lambda: (report := maintenance(weir))["backlog_files"] == 0 and report["replaced_files"] == 0 and report["passes"] > 2)
+    until(lambda: (report := maintenance(weir))["backlog_files"] == 0 and report["replaced_files"] == 0 and report["passes"] > 2, True, "at rest")
     duck = attached(weir)
-    until("committed", lambda: sums(duck)[0] == weir.value("SELECT count(*) AS n FROM errors"))
-    until("no file but those of the lake", lambda: {p.name for p in files(weir, "errors")} == {p.rsplit("/", 1)[-1] for p in live(duck)})
+    until(lambda: sums(duck)[0] == weir.value("SELECT count(*) AS n FROM errors"), True, "committed")
+    until(lambda: {p.name for p in files(weir, "errors")} == {p.rsplit("/", 1)[-1] for p in live(duck)}, True, "no file but those of the lake")
     check_exactly_once(weir, acknowledged)

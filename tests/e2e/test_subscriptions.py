@@ -4,11 +4,9 @@ import json
 import subprocess
 import time
 
-import adbc_driver_flightsql
-import adbc_driver_flightsql.dbapi as flightsql
 import pytest
-from envelopes import envelope, event
-from weir import BINARY
+from envelopes import error
+from weir import BINARY, UNTIL_S, lines, until
 
 WINDOW = "received > now() - INTERVAL '1 hour'"
 BY_LEVEL = f"SELECT level, count(*) AS n FROM errors WHERE {WINDOW} GROUP BY level HAVING count(*) >= 2"
@@ -16,13 +14,7 @@ BY_LEVEL = f"SELECT level, count(*) AS n FROM errors WHERE {WINDOW} GROUP BY lev
 
 def send(weir, project, count=1, **fields):
     for _ in range(count):
-        made = event(**fields)
-        weir.send(envelope(("event", made), event_id=made["event_id"]), project)
-
-
-def connect(weir, token=None):
-    options = {adbc_driver_flightsql.DatabaseOptions.AUTHORIZATION_HEADER.value: f"Bearer {token or weir.token}"}
-    return flightsql.connect(f"grpc://127.0.0.1:{weir.flight}", db_kwargs=options, autocommit=True)
+        weir.send(error(**fields)[0], project)
 
 
 def names(weir, token=None):
@@ -30,10 +22,7 @@ def names(weir, token=None):
 
 
 def until_rows(weir, name, want):
-    end = time.time() + 15
-    while (rows := sorted(map(tuple, (r.values() for r in weir.query(f"SELECT * FROM subscription('{name}')"))))) != want and time.time() < end:
-        time.sleep(0.1)
-    assert rows == want
+    until(lambda: sorted(tuple(row.values()) for row in weir.query(f"SELECT * FROM subscription('{name}')")), want, f"the rows of {name}")
 
 
 def test_life(weir, project):
@@ -63,7 +52,7 @@ def test_life(weir, project):
 
 def test_drivers(weir):
     """Each way of executing acts once; preparing and describing act never."""
-    with connect(weir) as connection, connection.cursor() as cursor:
+    with weir.connect() as connection, connection.cursor() as cursor:
         cursor.execute(f"CREATE SUBSCRIPTION by_query AS {BY_LEVEL}")
         assert cursor.fetchall() == []
         cursor.adbc_statement.set_sql_query(f"CREATE SUBSCRIPTION by_update AS {BY_LEVEL}")
@@ -116,10 +105,12 @@ def test_live_rows(weir, project):
         [BINARY, "subscribe", "live", "--url", f"grpc://127.0.0.1:{weir.flight}", "--token", weir.token], stdout=subprocess.PIPE, text=True
     )
     try:
-        first = json.loads(following.stdout.readline())
+        printed = lines(following.stdout)
+        change = lambda: json.loads(printed.get(timeout=UNTIL_S))
+        first = change()
         assert (first["_snapshot"], first["_difference"], first["n"]) == (True, 1, 1)
         send(weir, project, 1, environment="live")
-        changes = sorted((json.loads(following.stdout.readline()) for _ in range(2)), key=lambda change: change["_difference"])
+        changes = sorted((change() for _ in range(2)), key=lambda change: change["_difference"])
         assert [(c["_difference"], c["n"], c["_snapshot"]) for c in changes] == [(-1, 1, False), (1, 2, False)]
     finally:
         following.kill()

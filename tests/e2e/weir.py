@@ -6,12 +6,17 @@ import http.client
 import json
 import os
 import pathlib
+import queue
 import re
 import signal
 import socket
 import subprocess
+import threading
 import time
 import uuid
+
+import adbc_driver_flightsql
+import adbc_driver_flightsql.dbapi as flightsql
 
 HERE = pathlib.Path(__file__).resolve().parent
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", pathlib.Path.home() / ".cache/weir/target")).resolve()
@@ -55,6 +60,29 @@ class Project:
 
 class QueryError(AssertionError):
     """`weir query` ended with an error; the text is what it said."""
+
+
+def until(ask, wanted, what="what was waited for"):
+    """Asks until the answer equals `wanted`, or `wanted(answer)` is true, and returns it."""
+    holds = wanted if callable(wanted) else lambda answer: answer == wanted
+    end = time.monotonic() + UNTIL_S
+    while not holds(answer := ask()):
+        assert time.monotonic() < end, f"{what}: {answer!r} after {UNTIL_S} s, not {'as wanted' if callable(wanted) else repr(wanted)}"
+        time.sleep(0.1)
+    return answer
+
+
+def lines(stream):
+    """The lines of a stream as a queue, which a thread fills: waiting for one can have an end. An empty text is the stream's end."""
+    found = queue.SimpleQueue()
+
+    def read():
+        for line in iter(stream.readline, ""):
+            found.put(line)
+        found.put("")
+
+    threading.Thread(target=read, daemon=True).start()
+    return found
 
 
 def free_port():
@@ -179,14 +207,15 @@ class Weir:
 
     def until(self, sql, want):
         """Asks for one value until it equals `want`, or `want(value)` is true, and returns it."""
-        holds = want if callable(want) else lambda got: got == want
-        end = time.monotonic() + UNTIL_S
-        while True:
-            got = self.value(sql)
-            if holds(got):
-                return got
-            assert time.monotonic() < end, f"{sql}: {got!r} after {UNTIL_S} s, not {'as wanted' if callable(want) else repr(want)}; log: {self.said()[-1000:]}"
-            time.sleep(0.1)
+        try:
+            return until(lambda: self.value(sql), want, sql)
+        except AssertionError as failure:
+            raise AssertionError(f"{failure}; log: {self.said()[-1000:]}") from failure
+
+    def connect(self, token=None):
+        """A connection of the public ADBC driver."""
+        options = {adbc_driver_flightsql.DatabaseOptions.AUTHORIZATION_HEADER.value: f"Bearer {token or self.token}"}
+        return flightsql.connect(f"grpc://127.0.0.1:{self.flight}", db_kwargs=options, autocommit=True)
 
     # -- queries that run -------------------------------------------------------------------------------------------
 
@@ -207,9 +236,7 @@ class Weir:
         return [(row["number"], row["statement"]) for row in self.query("SHOW QUERIES", self._watcher)]
 
     def until_running(self, count):
-        end = time.monotonic() + UNTIL_S
-        while len(self.running()) != count:
-            assert time.monotonic() < end, f"{self.running()} run after {UNTIL_S} s, not {count}"
+        until(self.running, lambda running: len(running) == count, f"queries that run, {count}")
 
     def metrics(self):
         """{(name, labels): value}"""
@@ -223,13 +250,8 @@ class Weir:
 
     def until_still(self, *tables):
         """Waits until everything that was acknowledged is in the tables: the graph has read the journal to its end."""
-        end = time.monotonic() + UNTIL_S
-        while True:
-            report = self.get("/_health/?full").json()
-            if report["lag_records"] == 0:
-                return {table: self.value(f"SELECT count(*) AS n FROM {table}") for table in tables}
-            assert time.monotonic() < end, f"the tables do not catch up with the journal: {report}"
-            time.sleep(0.05)
+        until(lambda: self.get("/_health/?full").json(), lambda report: report["lag_records"] == 0, "the tables catch up with the journal")
+        return {table: self.value(f"SELECT count(*) AS n FROM {table}") for table in tables}
 
     # -- the doors ----------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use weir_catalog::Catalog;
 use weir_journal::Journal;
+use weir_operators::interpret::Knowledge;
 use weir_protocol::EventId;
 use weir_protocol::deletion::{Deletion, Target};
 use weir_protocol::record::{Body, Content, Intake, Project, Record};
@@ -49,6 +50,7 @@ impl Life {
             commit_bytes_max: 64 << 20,
             maintenance,
             share: crate::Share::All,
+            knowledge: Knowledge::default(),
         };
         let graph = Graph::start(options, catalog.clone(), journal.clone()).await.unwrap();
         Self { dir: dir.to_owned(), catalog, journal, graph }

@@ -11,6 +11,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use bytes::Bytes;
 use weir_catalog::{AlertQuery, Catalog, NewSubscription};
 use weir_journal::{Journal, Options};
+use weir_operators::interpret::Knowledge;
 use weir_operators::relation::plan::{Aggregate, AggregateFunction, Evaluate, EvaluateError, Expression, Node, Reduce, Relation, Scan, Universe, Window};
 use weir_operators::relation::template::{Finish, Parameters, Template};
 use weir_operators::schema;
@@ -168,6 +169,7 @@ async fn start(dir: &Path, workers: usize, alerts: &Arc<MemoryAlerts>) -> Progra
         commit_bytes_max: 64 << 20,
         maintenance: MaintenanceOptions::default(),
         share: crate::Share::All,
+        knowledge: Knowledge::default(),
     };
     let store: Arc<dyn AlertStore> = Arc::<MemoryAlerts>::clone(alerts);
     let graph = Graph::start_with(options, catalog.clone(), journal.clone(), store).await.unwrap();
@@ -569,6 +571,7 @@ async fn alerts_are_recorded_in_the_catalog_once() {
             commit_bytes_max: 64 << 20,
             maintenance: MaintenanceOptions::default(),
             share: crate::Share::All,
+            knowledge: Knowledge::default(),
         };
         let graph = Graph::start(options, catalog.clone(), journal.clone()).await.unwrap();
         if round == 0 {

@@ -17,11 +17,10 @@ pub fn read<'a>(value: &mut Json<'a>, path: Path<'_>, notes: &mut Notes<'a>) {
         return;
     }
     notes.forget_below(path);
-    let fields = EXCEPTION_FIELDS.fields.iter().map(|field| (field.name.into(), exception.remove(field.name).unwrap_or_default()));
-    let mut whole: Object<'a> = fields.collect::<Vec<(std::borrow::Cow<'a, str>, Json<'a>)>>().into_iter().collect();
-    std::mem::take(exception).into_iter().for_each(|(key, value)| whole.insert(key, value));
+    let mut whole: Vec<_> = EXCEPTION_FIELDS.fields.iter().map(|field| (field.name.into(), exception.remove(field.name).unwrap_or_default())).collect();
+    whole.extend(std::mem::take(exception));
     notes.error(path, "missing_attribute", vec![("attribute", Json::text("type or value"))]);
-    notes.original(path, Json::Object(whole));
+    notes.original(path, Json::Object(whole.into_iter().collect()));
     *value = Json::Null;
 }
 

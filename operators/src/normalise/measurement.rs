@@ -127,11 +127,12 @@ fn named<'a>(measurements: &mut Object<'a>, path: Path<'_>, notes: &mut Notes<'a
     }
     let mut given: Vec<_> = std::mem::take(measurements).into_iter().collect();
     given.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut kept = Vec::with_capacity(given.len());
     for (name, value) in given {
         let lower = name.trim().to_lowercase();
         if is_in_form(&lower) {
             notes.rename(&["measurements", &name], &["measurements", &lower]);
-            measurements.insert(lower, value);
+            kept.push((lower, value));
             continue;
         }
         notes.forget_below(path.key(&name));
@@ -141,6 +142,7 @@ fn named<'a>(measurements: &mut Object<'a>, path: Path<'_>, notes: &mut Notes<'a
         };
         notes.error(path, "invalid_data", vec![("reason", Json::text(reason))]);
     }
+    *measurements = kept.into_iter().collect();
 }
 
 /// Rates of frames and of stalls, and the start of an app.

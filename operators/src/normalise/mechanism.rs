@@ -30,7 +30,7 @@ pub fn read<'a>(value: &mut Json<'a>, path: Path<'_>, notes: &mut Notes<'a>) {
 }
 
 fn from_older(older: Object<'_>) -> Object<'_> {
-    let (mut data, mut meta) = (Object::new(), Object::new());
+    let (mut data, mut meta) = (Vec::new(), Object::new());
     for (key, value) in older {
         let renamed = match key.as_ref() {
             "posix_signal" => Some(("signal", "signal", "number")),
@@ -44,10 +44,10 @@ fn from_older(older: Object<'_>) -> Object<'_> {
                 meta.insert(name, Json::Object(members));
             }
             (Some((name, ..)), value) => meta.insert(name, value),
-            (None, value) => data.insert(key, value),
+            (None, value) => data.push((key, value)),
         }
     }
-    [("type", Json::text("generic")), ("data", Json::Object(data)), ("meta", Json::Object(meta))].into_iter().collect()
+    [("type", Json::text("generic")), ("data", Json::Object(data.into_iter().collect())), ("meta", Json::Object(meta))].into_iter().collect()
 }
 
 /// Gives the numbers of kernels in the mechanisms of all exceptions the names that they have on the event's system.

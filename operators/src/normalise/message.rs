@@ -1,11 +1,19 @@
 //! The message: `logentry` with its parameters filled in (`spec/ingest.md` sections 3.1 and 3.2).
 
+use std::borrow::Cow;
+
 use weir_protocol::json::{Json, Object};
 
 use super::fields::LOGENTRY;
 use super::note::Notes;
 use super::path::Path;
 use super::read::{self, is_empty, sorted_text};
+
+/// A message with its parameters is at most this long in bytes; a longer one stays without them. It is cut to 8,192 characters in
+/// the end, but a parameter may be named any number of times.
+const FILLED_IN_BYTES_MAX: usize = 64 << 10;
+/// A parameter's name ends within so many bytes, or it is none.
+const NAME_BYTES_MAX: usize = 256;
 
 /// Reads `logentry` (or `message`, its other name) as `{message?, formatted, params?}`; an empty one goes.
 pub fn read<'a>(value: &mut Json<'a>, path: Path<'_>, notes: &mut Notes<'a>) {
@@ -42,9 +50,32 @@ pub fn read<'a>(value: &mut Json<'a>, path: Path<'_>, notes: &mut Notes<'a>) {
 
 /// The message with its parameters, where it names any: Python's `%s` and `%(name)s`, else `{}`, `{0}` and `{name}`.
 ///
-/// `None` where they do not fit. Widths and precisions are not applied.
+/// `None` where they do not fit, or where the whole would be longer than [`FILLED_IN_BYTES_MAX`]. Widths and precisions are not applied.
 pub fn filled_in(message: &str, params: &Json<'_>) -> Option<String> {
     if message.contains('%') { percent(message, params) } else { curly(message, params) }
+}
+
+/// What stands before the first of these characters, and what follows it, where it comes soon enough to end a name.
+fn name_before(text: &str, end: u8) -> Option<(&str, &str)> {
+    let at = text.bytes().take(NAME_BYTES_MAX).position(|byte| byte == end)?;
+    Some((&text[..at], &text[at + 1..]))
+}
+
+/// The text that is made.
+struct FilledIn(String);
+
+impl FilledIn {
+    fn of(message: &str) -> Self {
+        Self(String::with_capacity(message.len().min(FILLED_IN_BYTES_MAX)))
+    }
+
+    fn push(&mut self, text: &str) -> Option<()> {
+        if self.0.len() + text.len() > FILLED_IN_BYTES_MAX {
+            return None;
+        }
+        self.0.push_str(text);
+        Some(())
+    }
 }
 
 /// Takes the parameters of a list one after the other.
@@ -66,34 +97,34 @@ impl<'p, 'a> Params<'p, 'a> {
 
 fn percent(message: &str, params: &Json<'_>) -> Option<String> {
     let mut params = Params { all: params, next: 0 };
-    let mut out = String::with_capacity(message.len());
+    let mut out = FilledIn::of(message);
     let mut rest = message;
     while let Some(at) = rest.find('%') {
-        out.push_str(&rest[..at]);
+        out.push(&rest[..at])?;
         rest = &rest[at + 1..];
         let Some((name, conversion, after)) = directive(rest) else {
-            out.push('%');
+            out.push("%")?;
             continue;
         };
         rest = after;
         if conversion == '%' {
-            out.push('%');
+            out.push("%")?;
             continue;
         }
         let param = match name {
             Some(name) => params.all.get(name)?,
             None => params.next()?,
         };
-        out.push_str(&converted(param, conversion));
+        out.push(&converted(param, conversion))?;
     }
-    out.push_str(rest);
-    Some(out)
+    out.push(rest)?;
+    Some(out.0)
 }
 
 /// The name, if any, and the conversion of what stands after a percent sign, and what follows.
 fn directive(text: &str) -> Option<(Option<&str>, char, &str)> {
     let (name, rest) = match text.strip_prefix('(') {
-        Some(named) => named.split_once(')').map(|(name, rest)| (Some(name), rest))?,
+        Some(named) => name_before(named, b')').map(|(name, rest)| (Some(name), rest))?,
         None => (None, text),
     };
     let flags = rest.find(|c: char| !"0123456789.+-# *hlL".contains(c))?;
@@ -101,28 +132,28 @@ fn directive(text: &str) -> Option<(Option<&str>, char, &str)> {
     Some((name, conversion, &rest[flags + 1..]))
 }
 
-fn converted(param: &Json<'_>, conversion: char) -> String {
+fn converted<'p>(param: &'p Json<'_>, conversion: char) -> Cow<'p, str> {
     match (conversion, param) {
-        ('x', Json::Int(number)) => format!("{number:x}"),
-        ('X', Json::Int(number)) => format!("{number:X}"),
-        ('o', Json::Int(number)) => format!("{number:o}"),
-        ('e', Json::Float(number)) => format!("{number:e}"),
-        ('E', Json::Float(number)) => format!("{number:E}"),
-        ('r', _) => param.to_string(),
+        ('x', Json::Int(number)) => format!("{number:x}").into(),
+        ('X', Json::Int(number)) => format!("{number:X}").into(),
+        ('o', Json::Int(number)) => format!("{number:o}").into(),
+        ('e', Json::Float(number)) => format!("{number:e}").into(),
+        ('E', Json::Float(number)) => format!("{number:E}").into(),
+        ('r', _) => param.to_string().into(),
         _ => text_of(param),
     }
 }
 
 fn curly(message: &str, params: &Json<'_>) -> Option<String> {
     let mut params = Params { all: params, next: 0 };
-    let mut out = String::with_capacity(message.len());
+    let mut out = FilledIn::of(message);
     let mut rest = message;
     while let Some(at) = rest.find('{') {
-        out.push_str(&rest[..at]);
+        out.push(&rest[..at])?;
         rest = &rest[at + 1..];
-        let name = rest.split_once('}').filter(|(name, _)| name.chars().all(|c| c.is_alphanumeric() || c == '_'));
+        let name = name_before(rest, b'}').filter(|(name, _)| name.chars().all(|c| c.is_alphanumeric() || c == '_'));
         let Some((name, after)) = name else {
-            out.push('{');
+            out.push("{")?;
             continue;
         };
         let param = match name.parse::<usize>() {
@@ -130,18 +161,18 @@ fn curly(message: &str, params: &Json<'_>) -> Option<String> {
             Ok(index) => params.at(index)?,
             Err(_) => params.all.get(name)?,
         };
-        out.push_str(&text_of(param));
+        out.push(&text_of(param))?;
         rest = after;
     }
-    out.push_str(rest);
-    Some(out)
+    out.push(rest)?;
+    Some(out.0)
 }
 
-fn text_of(param: &Json<'_>) -> String {
+fn text_of<'p>(param: &'p Json<'_>) -> Cow<'p, str> {
     match param {
-        Json::String(text) => text.to_string(),
-        Json::Float(number) => number.to_string(),
-        other => sorted_text(other),
+        Json::String(text) => Cow::Borrowed(text),
+        Json::Float(number) => number.to_string().into(),
+        other => sorted_text(other).into(),
     }
 }
 
@@ -183,5 +214,21 @@ mod tests {
         check("%s", "[null]", None);
         check("100% {}", r#"["a"]"#, Some("100% {}"));
         check("plain", r#"["a"]"#, Some("plain"));
+        let distant = format!("{{{}}} %({})s", "n".repeat(NAME_BYTES_MAX), "n".repeat(NAME_BYTES_MAX));
+        check(&distant, "[]", Some(&distant));
+    }
+
+    #[test]
+    fn a_message_that_would_grow_without_bound_stays_as_it_is() {
+        let params = format!(r#"["{}"]"#, "x".repeat(1000));
+        let params = Json::parse(params.as_bytes()).unwrap();
+        assert_eq!(filled_in(&"{0}".repeat(60), &params).map(|text| text.len()), Some(60_000));
+        assert_eq!(filled_in(&"{0}".repeat(100_000), &params), None);
+        let named = format!(r#"{{"n":"{}"}}"#, "x".repeat(1000));
+        assert_eq!(filled_in(&"%(n)s".repeat(100_000), &Json::parse(named.as_bytes()).unwrap()), None);
+        let entry: Object<'_> = [("message", Json::text("{0}".repeat(100_000))), ("params", params)].into_iter().collect();
+        let mut entry = Json::Object(entry);
+        read(&mut entry, Path::Root.key("logentry"), &mut Notes::default());
+        assert_eq!(entry.str_at(&["formatted"]).map(str::len), Some(300_000));
     }
 }

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`schema`], [`fields`], [`read`], [`alias`] | which fields there are, and what each takes |
 //! | [`kind`], [`level`], [`release`], [`clock`] | single values |
+//! | [`place`] | where an address is |
 //! | [`tags`], [`user`], [`fingerprint`], [`message`], [`request`], [`contexts`], [`measurement`], [`image`] | interfaces |
 //! | [`exception`], [`mechanism`], [`stacktrace`], [`breadcrumb`] | interfaces with values |
 //! | [`transaction`], [`span`] | what only transactions have |
@@ -17,6 +18,7 @@
 //! | [`size`], [`trim`] | limits |
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use weir_protocol::json::{Json, Object};
 use weir_protocol::{EventId, KeyId, ProjectId};
@@ -37,6 +39,7 @@ pub mod message;
 mod names;
 pub mod note;
 pub mod path;
+pub mod place;
 pub mod read;
 pub mod release;
 pub mod request;
@@ -55,12 +58,13 @@ mod tests;
 
 use note::Notes;
 use path::Path;
+use place::Places;
 
 /// Days that an event may be old where nothing else is said.
 pub const RETENTION_DAYS: u16 = 90;
 
 /// What is known of an event besides its payload.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct EventContext {
     /// The id that the door settled on.
     pub event_id: EventId,
@@ -82,6 +86,8 @@ pub struct EventContext {
     pub sample_rate: Option<f64>,
     /// Days that the project keeps events; an older event counts as received now.
     pub retention_days: u16,
+    /// Where addresses are, if a database is at hand.
+    pub places: Option<Arc<Places>>,
 }
 
 impl Default for EventContext {
@@ -97,6 +103,7 @@ impl Default for EventContext {
             key_id: None,
             sample_rate: None,
             retention_days: RETENTION_DAYS,
+            places: None,
         }
     }
 }
@@ -132,6 +139,9 @@ pub fn event<'a>(event: &mut Json<'a>, context: &EventContext) -> Result<(), Inv
         span::break_down(event);
     }
     user::addresses(event, context.client_ip);
+    if let Some(places) = &context.places {
+        place::normalise(event, places);
+    }
     user::normalise(event, &notes);
     release::normalise(event, &mut notes);
     breadcrumb::normalise(event, shift);

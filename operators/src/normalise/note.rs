@@ -1,14 +1,19 @@
 //! What normalisation had to change: the event's `errors` list and its `_meta` tree (`spec/ingest.md` section 3.1).
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use weir_protocol::json::{Json, Object};
 
-use super::path::Path;
+use super::path::{self, Path};
 use super::size::json_size;
 
 /// Places of one event that are remarked on; what is wrong beyond them is changed silently.
 const NOTE_COUNT_MAX: usize = 1000;
+/// The paths of all these places in bytes: keys are as long as whoever sends them likes, and each is written several times.
+const PATH_BYTES_MAX: usize = 256 << 10;
+/// Errors, and remarks, of one place.
+const PER_PLACE_MAX: usize = 100;
 /// A refused value is kept beside its error below this many bytes of JSON.
 const ORIGINAL_BYTES_MAX: usize = 500;
 
@@ -29,8 +34,16 @@ struct Note<'a> {
 }
 
 /// The changes to one event, gathered while it is normalised.
+///
+/// Each null and each member that is looked at asks whether something was remarked on there, however many remarks there are: what
+/// was never noted is told from the hashes alone.
 #[derive(Default)]
-pub struct Notes<'a>(Vec<Note<'a>>);
+pub struct Notes<'a> {
+    notes: Vec<Note<'a>>,
+    path_bytes: usize,
+    /// How many notes are at or below a place, by the hash of its path.
+    places: BTreeMap<u64, u32>,
+}
 
 impl<'a> Notes<'a> {
     /// A value that is not what its field takes, and why.
@@ -48,7 +61,9 @@ impl<'a> Notes<'a> {
     /// An error of a kind, with its particulars.
     pub fn error(&mut self, path: Path<'_>, kind: &'static str, details: Details<'a>) {
         if let Some(note) = self.at(path) {
-            note.errors.push((kind, details));
+            if note.errors.len() < PER_PLACE_MAX {
+                note.errors.push((kind, details));
+            }
         }
     }
 
@@ -64,15 +79,17 @@ impl<'a> Notes<'a> {
 
     /// What stood at a place before it was made shorter or vaguer, and which bytes of the text are new.
     pub fn replaced(&mut self, path: Path<'_>, rule: &'static str, range: std::ops::Range<usize>) {
-        if let Some(note) = self.at(path) {
-            note.remarks.push(Json::Array(vec![Json::text(rule), Json::text("s"), Json::Int(range.start as i64), Json::Int(range.end as i64)]));
-        }
+        self.remark_on(path, || vec![Json::text(rule), Json::text("s"), Json::Int(range.start as i64), Json::Int(range.end as i64)]);
     }
 
     /// A remark without a place in the text.
     pub fn remark(&mut self, path: Path<'_>, rule: &'static str, kind: &'static str) {
-        if let Some(note) = self.at(path) {
-            note.remarks.push(Json::Array(vec![Json::text(rule), Json::text(kind)]));
+        self.remark_on(path, || vec![Json::text(rule), Json::text(kind)]);
+    }
+
+    fn remark_on(&mut self, path: Path<'_>, remark: impl FnOnce() -> Vec<Json<'a>>) {
+        if let Some(note) = self.at(path).filter(|note| note.remarks.len() < PER_PLACE_MAX) {
+            note.remarks.push(Json::Array(remark()));
         }
     }
 
@@ -85,83 +102,98 @@ impl<'a> Notes<'a> {
 
     /// Whether anything was remarked on there; a null that nothing explains is left out of the event.
     pub fn has(&self, path: Path<'_>) -> bool {
-        if self.0.is_empty() {
-            return false;
-        }
-        let path = path.segments();
-        self.0.iter().any(|note| note.path == path)
+        self.may_have_below(path) && self.notes.iter().any(|note| path.is(&note.path))
     }
 
     /// Whether anything was remarked on there or below.
     pub fn has_below(&self, path: Path<'_>) -> bool {
-        if self.0.is_empty() {
-            return false;
-        }
-        let path = path.segments();
-        self.0.iter().any(|note| note.path.starts_with(&path))
+        self.may_have_below(path) && self.notes.iter().any(|note| path.begins(&note.path))
     }
 
     /// A value moved with what is below it.
     pub fn rename(&mut self, from: &[&str], to: &[&str]) {
-        for note in &mut self.0 {
+        if from == to || !self.places.contains_key(&path::hash(from)) {
+            return;
+        }
+        for note in &mut self.notes {
             if note.path.len() >= from.len() && note.path.iter().zip(from).all(|(a, b)| a == b) {
                 note.path.splice(..from.len(), to.iter().map(|key| (*key).to_owned()));
             }
         }
+        self.count_places();
     }
 
     /// A member of an object is under another key now.
     pub fn move_member(&mut self, path: Path<'_>, from: &str, to: &str) {
-        if self.0.is_empty() {
+        if !self.may_have_below(path.key(from)) {
             return;
         }
-        let path = path.segments();
-        for note in self.0.iter_mut().filter(|note| note.path.len() > path.len() && note.path.starts_with(&path)) {
-            let key = &mut note.path[path.len()];
+        let depth = path.depth();
+        for note in self.notes.iter_mut().filter(|note| note.path.len() > depth && path.begins(&note.path)) {
+            let key = &mut note.path[depth];
             if key == from {
                 to.clone_into(key);
             }
         }
+        self.count_places();
     }
 
     /// What was remarked on at or below a place is about values that are gone.
     pub fn forget_below(&mut self, path: Path<'_>) {
-        if !self.0.is_empty() {
-            let path = path.segments();
-            self.0.retain(|note| !note.path.starts_with(&path));
+        if self.may_have_below(path) {
+            self.notes.retain(|note| !path.begins(&note.path));
+            self.count_places();
         }
     }
 
     /// Elements of a list moved, or went.
     pub fn move_elements(&mut self, path: Path<'_>, moved: impl Fn(usize) -> Option<usize>) {
-        if self.0.is_empty() {
+        if !self.may_have_below(path) {
             return;
         }
-        let path = path.segments();
-        self.0.retain_mut(|note| {
-            let is_below = note.path.len() > path.len() && note.path.starts_with(&path);
-            let Some(index) = note.path.get(path.len()).and_then(|key| key.parse().ok()).filter(|_| is_below) else { return true };
-            moved(index).inspect(|index| note.path[path.len()] = index.to_string()).is_some()
+        let depth = path.depth();
+        self.notes.retain_mut(|note| {
+            let is_below = note.path.len() > depth && path.begins(&note.path);
+            let Some(index) = note.path.get(depth).and_then(|key| key.parse().ok()).filter(|_| is_below) else { return true };
+            moved(index).inspect(|index| note.path[depth] = index.to_string()).is_some()
         });
+        self.count_places();
+    }
+
+    fn may_have_below(&self, path: Path<'_>) -> bool {
+        !self.places.is_empty() && self.places.contains_key(&path.hash())
+    }
+
+    /// Paths changed.
+    fn count_places(&mut self) {
+        self.places.clear();
+        self.path_bytes = 0;
+        for note in &self.notes {
+            self.path_bytes += bytes(&note.path);
+            path::hashes(&note.path).for_each(|hash| *self.places.entry(hash).or_default() += 1);
+        }
     }
 
     fn at(&mut self, path: Path<'_>) -> Option<&mut Note<'a>> {
-        let path = path.segments();
         // Remarks on one place mostly come one after the other.
-        let found = self.0.iter().rposition(|note| note.path == path);
-        if found.is_none() && self.0.len() >= NOTE_COUNT_MAX {
-            return None;
-        }
-        let at = found.unwrap_or_else(|| {
-            self.0.push(Note { path, ..Note::default() });
-            self.0.len() - 1
-        });
-        self.0.get_mut(at)
+        let found = if self.may_have_below(path) { self.notes.iter().rposition(|note| path.is(&note.path)) } else { None };
+        let at = match found {
+            Some(at) => at,
+            None if self.notes.len() >= NOTE_COUNT_MAX || self.path_bytes + path.bytes() > PATH_BYTES_MAX => return None,
+            None => {
+                let path = path.segments();
+                self.path_bytes += bytes(&path);
+                path::hashes(&path).for_each(|hash| *self.places.entry(hash).or_default() += 1);
+                self.notes.push(Note { path, ..Note::default() });
+                self.notes.len() - 1
+            }
+        };
+        self.notes.get_mut(at)
     }
 
     /// Appends to `errors` and `_meta` of the event.
     pub fn write(self, event: &mut Object<'a>) {
-        if self.0.is_empty() {
+        if self.notes.is_empty() {
             return;
         }
         let mut meta = event.remove("_meta").filter(|m| m.as_object().is_some()).unwrap_or_else(|| Json::Object(Object::new()));
@@ -169,7 +201,7 @@ impl<'a> Notes<'a> {
             Some(Json::Array(errors)) => errors,
             _ => Vec::new(),
         };
-        for note in self.0 {
+        for note in self.notes {
             let name = note.path.join(".");
             for (kind, details) in &note.errors {
                 let mut error: Object<'a> = [("type", Json::text(*kind)), ("name", Json::text(name.clone()))].into_iter().collect();
@@ -186,6 +218,10 @@ impl<'a> Notes<'a> {
         }
         event.insert("_meta", meta);
     }
+}
+
+fn bytes(path: &[String]) -> usize {
+    path.iter().map(|key| key.len() + path::EACH_KEY_BYTES).sum()
 }
 
 /// Sets the node at the note's path: `{"": {"err": […], "rem": […], "len": …, "val": …}}`.
@@ -251,6 +287,22 @@ mod tests {
                 r#""frames":{"":{"err":["missing_attribute"]}},"level":{"":{"rem":[["!limit","s",3,6]],"err":[["invalid_data",{"reason":"long"}]],"len":600}}}}"#
             )
         );
+    }
+
+    #[test]
+    fn what_is_noted_is_bounded_however_long_keys_are() {
+        let key = "k".repeat(100_000);
+        let mut notes = Notes::default();
+        let list = Path::Root.key(&key);
+        for index in 0..10 * NOTE_COUNT_MAX {
+            notes.refused(list.index(index), Json::Int(1));
+            notes.error(Path::Root, "invalid_data", Vec::new());
+        }
+        let mut event = Object::new();
+        notes.write(&mut event);
+        let text = Json::Object(event).to_string();
+        assert!(text.len() < 4 * PATH_BYTES_MAX, "{}", text.len());
+        assert!(text.contains(r#""name":"""#) && text.contains("kkk.1\""), "what fits is noted");
     }
 
     #[test]

@@ -31,15 +31,14 @@ fn holder<'a>(holder: &mut Object<'a>, path: Path<'_>, notes: &mut Notes<'a>) {
     for key in ["stacktrace", "raw_stacktrace"] {
         let frames = holder.get_mut(key).and_then(Json::as_object_mut).and_then(|stacktrace| stacktrace.get_mut("frames"));
         let Some(Json::Array(frames)) = frames else { continue };
-        let (path, all) = (path.key(key), frames);
+        let path = path.key(key);
         let path = path.key("frames");
-        for (index, item) in all.iter_mut().enumerate() {
+        cut(frames, path, notes);
+        for (index, item) in frames.iter_mut().enumerate() {
             if let Json::Object(item) = item {
                 frame(item, path.index(index), notes);
             }
         }
-        let frames = all;
-        cut(frames, path, notes);
         slim(frames, path, notes);
     }
 }

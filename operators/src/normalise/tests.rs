@@ -144,3 +144,30 @@ fn statements() {
     assert_eq!(time(late, Some("2027-01-14T08:00:00Z"), 90, "breadcrumb"), "1799999980.0 clock_drift", "37 breadcrumbs too");
     assert_eq!(time(late, Some("2027-01-15T07:59:00Z"), 90, "timestamp"), "1799913590.0 ", "37 a clock a minute behind");
 }
+
+/// Payloads that are small for what a careless reader makes of them: what is stored of each is of the order of what was sent.
+#[test]
+fn payloads_made_to_grow_do_not() {
+    let long_key = "k".repeat(300_000);
+    let payloads = [
+        format!(r#"{{"logentry":{{"message":"{}","params":["{}"]}}}}"#, "{0}".repeat(100_000), "x".repeat(300_000)),
+        format!(r#"{{"logentry":{{"message":"{}","params":{{"n":"{}"}}}}}}"#, "%(n)s".repeat(100_000), "x".repeat(300_000)),
+        format!(r#"{{"logentry":{{"message":"{}","params":[1]}}}}"#, "{".repeat(500_000)),
+        format!(r#"{{"logentry":{{"message":"{}","params":[1]}}}}"#, "%(".repeat(250_000)),
+        format!(r#"{{"tags":{{"{long_key}":[{}]}},"extra":{{"{long_key}":[{}]}}}}"#, "{},".repeat(50_000) + "1", "null,".repeat(50_000) + "1"),
+        format!(r#"{{"exception":{{"values":[{}]}}}}"#, vec!["1"; 200_000].join(",")),
+        format!(r#"{{"contexts":{{"{long_key}":[{}]}},"breadcrumbs":[{}]}}"#, vec!["1"; 50_000].join(","), vec!["7"; 100_000].join(",")),
+        format!(r#"{{"stacktrace":{{"frames":[{}]}}}}"#, vec![r#"{"lineno":"x","filename":"a"}"#; 30_000].join(",")),
+        format!(r#"{{"exception":[{{"type":"E","mechanism":{{{}}}}}]}}"#, (0..60_000).map(|i| format!(r#""k{i}":1"#)).collect::<Vec<_>>().join(",")),
+        format!(r#"{{"extra":{{{}}},"user":{{{}}}}}"#, members(50_000), members(50_000)),
+        format!(r#"{{"exception":[{{{}}}],"tags":{{{}}},"modules":{{{}}}}}"#, members(30_000), members(30_000), members(30_000)),
+    ];
+    for payload in payloads {
+        let stored = stored(&payload, None, RETENTION_DAYS).to_string();
+        assert!(stored.len() < 2 * payload.len() + (2 << 20), "{} bytes of {}: {}", stored.len(), payload.len(), &payload[..60]);
+    }
+}
+
+fn members(count: usize) -> String {
+    (0..count).map(|i| format!(r#""key {i}":"value""#)).collect::<Vec<_>>().join(",")
+}

@@ -157,12 +157,8 @@ impl<'a> Trim<'_, 'a> {
 
     /// Members that no field is for; what has no room goes.
     fn others(&mut self, object: &mut Object<'a>, is_other: impl Fn(&str) -> bool, path: Path<'_>) {
-        let mut others: Vec<String> = object.iter().map(|(key, _)| key).filter(|key| is_other(key)).map(str::to_owned).collect();
-        others.sort();
-        for key in others {
-            if let Some(value) = object.get_mut(&key) {
-                self.free(value, path.key(&key));
-            }
+        for (key, value) in object.by_key_mut().into_iter().filter(|(key, _)| is_other(key)) {
+            self.free(value, path.key(key));
         }
         object.retain(|key, value| !value.is_null() || self.notes.has(path.key(key)));
     }
@@ -293,19 +289,22 @@ impl<'a> Trim<'_, 'a> {
 
     /// Members of one kind, by their keys; what has no room goes.
     fn map(&mut self, object: &mut Object<'a>, of: &Field, path: Path<'_>) {
+        self.each_with_room(object, path, |trim, value, path| trim.member(value, of, path));
+    }
+
+    /// Members by their keys, as long as there is room; the others go.
+    fn each_with_room(&mut self, object: &mut Object<'a>, path: Path<'_>, mut each: impl FnMut(&mut Self, &mut Json<'a>, Path<'_>)) {
         self.depth += 1;
-        let length = object.len();
-        let mut room = None;
-        for key in sorted_keys(object) {
+        let mut first_without = None;
+        for (key, value) in object.by_key_mut() {
             if self.bytes_left() == 0 {
-                room = Some(key);
+                first_without = Some(key.to_owned());
                 break;
             }
-            if let Some(value) = object.get_mut(&key) {
-                self.member(value, of, path.key(&key));
-            }
+            each(self, value, path.key(key));
         }
-        if let Some(first) = room {
+        if let Some(first) = first_without {
+            let length = object.len();
             object.retain(|key, _| key < first.as_str());
             self.notes.length(path, length);
         }
@@ -345,10 +344,8 @@ impl<'a> Trim<'_, 'a> {
     /// Members of a bag keep their keys: what has no room is null.
     fn members(&mut self, object: &mut Object<'a>, path: Path<'_>) {
         self.depth += 1;
-        for key in sorted_keys(object) {
-            if let Some(value) = object.get_mut(&key) {
-                self.free(value, path.key(&key));
-            }
+        for (key, value) in object.by_key_mut() {
+            self.free(value, path.key(key));
         }
         self.depth -= 1;
     }
@@ -386,25 +383,7 @@ impl<'a> Trim<'_, 'a> {
                 }
                 self.depth -= 1;
             }
-            Json::Object(object) => {
-                self.depth += 1;
-                let length = object.len();
-                let mut room = None;
-                for key in sorted_keys(object) {
-                    if self.bytes_left() == 0 {
-                        room = Some(key);
-                        break;
-                    }
-                    if let Some(value) = object.get_mut(&key) {
-                        self.free(value, path.key(&key));
-                    }
-                }
-                if let Some(first) = room {
-                    object.retain(|key, _| key < first.as_str());
-                    self.notes.length(path, length);
-                }
-                self.depth -= 1;
-            }
+            Json::Object(object) => self.each_with_room(object, path, |trim, value, path| trim.free(value, path)),
             _ => {}
         }
     }
@@ -420,12 +399,6 @@ impl<'a> Trim<'_, 'a> {
 /// Whether nothing below a field has a limit of its own.
 fn is_free(field: &Field) -> bool {
     matches!(field.kind, Kind::Any | Kind::Bag | Kind::Vars | Kind::Params | Kind::Special(_)) && field.chars_max == 0
-}
-
-fn sorted_keys(object: &Object<'_>) -> Vec<String> {
-    let mut keys: Vec<String> = object.iter().map(|(key, _)| key.to_owned()).collect();
-    keys.sort_unstable();
-    keys
 }
 
 #[cfg(test)]

@@ -108,14 +108,13 @@ fn identity(user: &Object<'_>) -> Option<String> {
 }
 
 fn gather(user: &mut Object<'_>) {
-    let mut data = match user.remove("data") {
+    let data = match user.remove("data") {
         Some(Json::Object(data)) => data,
         _ => Object::new(),
     };
     let (known, unknown): (Vec<_>, Vec<_>) = std::mem::take(user).into_iter().partition(|(key, _)| USER.field(key).is_some());
     *user = known.into_iter().collect();
-    unknown.into_iter().for_each(|(key, value)| data.insert(key, value));
-    user.insert("data", Json::Object(data));
+    user.insert("data", Json::Object(data.into_iter().chain(unknown).collect()));
 }
 
 #[cfg(test)]

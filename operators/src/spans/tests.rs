@@ -10,7 +10,7 @@ use weir_protocol::record::Position;
 
 use super::*;
 use crate::decode::Context;
-use crate::grouping::Rules;
+use crate::interpret::Knowledge;
 use crate::rows::Common;
 
 /// An item of the given header and payload, received in November 2026.
@@ -52,7 +52,7 @@ pub(crate) fn recorded(name: &str) -> Vec<Item> {
 /// The fact of the first recorded item of this type.
 pub(crate) fn recorded_fact(name: &str, item_type: &str) -> Fact {
     let item = recorded(name).into_iter().find(|item| item.header.item_type.name() == item_type).unwrap();
-    crate::interpret::interpret(&item, &Rules::default())
+    crate::interpret::interpret(&item, &Knowledge::default())
 }
 
 /// Outcome, reason, category and quantity of each.
@@ -154,7 +154,7 @@ fn a_container_is_read_span_by_span() {
 #[test]
 fn what_sdks_sent() {
     let check = |name: &str, want: usize, segments: &[&str]| {
-        let facts: Vec<Fact> = recorded(name).iter().map(|item| crate::interpret::interpret(item, &Rules::default())).collect();
+        let facts: Vec<Fact> = recorded(name).iter().map(|item| crate::interpret::interpret(item, &Knowledge::default())).collect();
         let rows: Vec<&SpanRow> = facts.iter().flat_map(spans_of).collect();
         let names: Vec<&str> = rows.iter().filter(|r| r.is_segment).map(|r| r.transaction_name.as_str()).collect();
         assert_eq!((rows.len(), names.as_slice()), (want, segments), "{name}");
@@ -351,7 +351,7 @@ proptest! {
     fn arbitrary_payloads_are_taken(payload in any_json(), count in 0u64..3) {
         for item_type in ["transaction", "span", "log", "client_report", "event"] {
             let item = item(&format!(r#"{{"type":"{item_type}","item_count":{count}}}"#), &payload);
-            let fact = crate::interpret::interpret(&item, &Rules::default());
+            let fact = crate::interpret::interpret(&item, &Knowledge::default());
             prop_assert!(item_type == "client_report" || !fact.outcomes.is_empty());
         }
     }

@@ -9,17 +9,17 @@ use crate::decode::Item;
 use crate::deduplicate::Identity;
 use crate::error::{tags, user_hash};
 use crate::fact::{Fact, Rows};
-use crate::interpret::{event_context, payload_row};
+use crate::interpret::{Knowledge, event_context, payload_row};
 use crate::normalise;
 use crate::normalise::clock::time_us;
 use crate::normalise::transaction::UNLABELED;
 use crate::rows::{OutcomeRow, Pairs, SpanRow};
 
 /// The fact that a `transaction` item states.
-pub fn transaction(item: &Item) -> Fact {
+pub fn transaction(item: &Item, knowledge: &Knowledge) -> Fact {
     let Ok(mut json @ Json::Object(_)) = Json::parse(&item.payload) else { return refused(item, "invalid_json", 0) };
     let children = json.get("spans").and_then(Json::as_array).map_or(0, <[Json<'_>]>::len);
-    let context = event_context(item);
+    let context = event_context(item, knowledge);
     if let Some(object) = json.as_object_mut() {
         object.insert("type", Json::text("transaction"));
     }

@@ -108,7 +108,7 @@ impl Pace {
 
     fn is_over(&self) -> bool {
         let Some(time) = self.plan.time else { return self.stopped.load(Relaxed) };
-        let end = if self.plan.rate.is_some() { time + LATE_MAX } else { time };
+        let end = if self.plan.rate.is_some() { time.saturating_add(LATE_MAX) } else { time };
         self.stopped.load(Relaxed) || self.start.elapsed() >= end
     }
 
