@@ -41,7 +41,6 @@ pub struct Weir {
     /// The name of this process among others, where there may be others.
     member: Option<String>,
     cluster_task: Option<JoinHandle<()>>,
-    dispatcher: Dispatcher,
     stop_doors: watch::Sender<bool>,
     doors: Vec<JoinHandle<anyhow::Result<()>>>,
     commands_task: JoinHandle<()>,
@@ -108,7 +107,6 @@ impl Weir {
             knowledge: Knowledge { places: config.geo.places()?.map(Arc::new), ..Knowledge::default() },
         };
         let graph = Graph::start(options.clone(), catalog.clone(), journal.clone()).await.context("the graph does not start")?;
-        let dispatcher = start_dispatcher(config, &catalog)?;
 
         let engine = Engine::new(
             graph.snapshots(),
@@ -127,12 +125,19 @@ impl Weir {
             },
         )
         .context("queries cannot be answered")?;
-        let (keeper, taking_up) =
-            subscriptions::Keeper::start(catalog.clone(), graph.subscriptions(), &engine).await.context("subscriptions cannot be taken up")?;
+        let (keeper, taking_up) = subscriptions::Keeper::start(catalog.clone(), graph.subscriptions(), &engine, member.is_some())
+            .await
+            .context("subscriptions cannot be taken up")?;
+        if let Some(member) = &mut member {
+            member.follow(Arc::clone(&keeper));
+        }
         engine.set_subscriptions(keeper);
         let (stop_doors, stopped) = watch::channel(false);
         let known_projects = graph.known_projects();
-        let running = Running::new(graph);
+        let (settings, shared_catalog) = (config.clone(), catalog.clone());
+        let make_dispatcher = Box::new(move || start_dispatcher(&settings, &shared_catalog));
+        let delivers = !matches!(&options.share, Share::Part { maintains: false, .. });
+        let running = Running::new(graph, make_dispatcher, delivers).await?;
         let health = health(metrics, &journal, &running, &engine);
         let router = weir_ingest::router(Doors::new(journal.clone(), sources::Keys(catalog.clone()), health));
         announce(&projects, first_token.as_deref());
@@ -148,7 +153,7 @@ impl Weir {
             }),
         ];
         let commands_task = tokio::spawn(commands::journal_all(catalog.clone(), journal.clone(), known_projects));
-        Ok(Self { catalog, journal, running, member: name, cluster_task, dispatcher, stop_doors, doors, commands_task, upkeep_task, _lock: lock })
+        Ok(Self { catalog, journal, running, member: name, cluster_task, stop_doors, doors, commands_task, upkeep_task, _lock: lock })
     }
 
     /// Resolves when the graph has failed for good.
@@ -185,7 +190,7 @@ impl Weir {
         {
             tracing::warn!(%error, "the other processes were not told of the end; they find out when the lease is over");
         }
-        self.dispatcher.finish(DELIVERIES_END_MAX).await;
+        self.running.end_deliveries().await;
         self.catalog.close().await;
         tracing::info!("stopped");
         Ok(())

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -45,12 +45,29 @@ pub(crate) struct Own {
     pub(crate) partitions: BTreeSet<u16>,
     pub(crate) generation: i64,
     pub(crate) journal: Journal,
+    /// The projects by their slugs.
+    pub(crate) slugs: Arc<RwLock<BTreeMap<String, u64>>>,
 }
 
 impl Own {
     /// Whether the rows of a project are made here.
     pub(crate) fn holds(&self, project_id: u64) -> bool {
         self.partitions.contains(&self.journal.partition_of(project_id))
+    }
+
+    /// Whether the alert of a key is this process's: its project is. Keys without a project are nobody's.
+    pub(crate) fn holds_key(&self, key: &str) -> bool {
+        let Ok(serde_json::Value::Object(columns)) = serde_json::from_str(key) else { return false };
+        let of_slug = |slug: &str| self.slugs.read().unwrap_or_else(PoisonError::into_inner).get(slug).copied();
+        let by_id = columns.get("project_id").and_then(serde_json::Value::as_u64);
+        by_id.or_else(|| columns.get("project").and_then(serde_json::Value::as_str).and_then(of_slug)).is_some_and(|project_id| self.holds(project_id))
+    }
+
+    /// Learns the slugs of new projects.
+    pub(crate) async fn learn(&self, catalog: &Catalog) -> Result<(), CatalogError> {
+        let slugs = catalog.projects().await?.into_iter().map(|row| (row.project.slug, row.project.project_id)).collect();
+        *self.slugs.write().unwrap_or_else(PoisonError::into_inner) = slugs;
+        Ok(())
     }
 
     /// Whether a file was written here since the graph started.
@@ -104,6 +121,7 @@ impl Others {
     fn look(&self, seen: &mut Option<(i64, BTreeMap<u16, (u64, u64)>)>) -> Result<Option<Committed>, OthersError> {
         // What queries see is asked before the catalog: a file that they saw and the catalog does not name was replaced.
         let shown = self.snapshots.latest();
+        self.runtime.block_on(self.own.learn(&self.catalog))?;
         let now = self.runtime.block_on(self.catalog.commits())?;
         if seen.as_ref() == Some(&now) {
             return Ok(None);

@@ -179,7 +179,11 @@ impl Graph {
         let cold = cold_files(&catalog, &lake, &tables_root, shared).await?;
         let (worker_states, inputs) = worker_states(&options, &restored, &cold)?;
         let mut tables = restored_tables(&restored, cold, start.clone())?;
-        tables.own = shared.then(|| Own { partitions, generation, journal: journal.clone() });
+        if shared {
+            let own = Own { partitions, generation, journal: journal.clone(), slugs: Arc::default() };
+            own.learn(&catalog).await?;
+            tables.own = Some(own);
+        }
         let known = |state: &String| {
             let common = serde_json::from_str::<ProjectRow>(state)?.common;
             Ok((common.project_id as u64, common.retention_days as u16))
@@ -344,6 +348,7 @@ impl Parts {
         inputs: Vec<SyncSender<TickInput>>,
         known_projects: BTreeMap<u64, u16>,
     ) -> Result<Graph, GraphError> {
+        let mut restored_alerts = self.restored_alerts;
         let progress = Arc::new(Progress::default());
         progress.published(self.last_tick, &self.start);
         progress.committed(&self.start, 0);
@@ -375,7 +380,11 @@ impl Parts {
             alarm: Arc::clone(&alarm),
             last: self.last_tick,
         };
+        if let Some(own) = &tables.own {
+            restored_alerts.active.retain(|alert| own.holds_key(&alert.key));
+        }
         let coordinator = Coordinator {
+            own: tables.own.clone(),
             notices: noticed,
             shared: Arc::clone(&shared),
             mailboxes,
@@ -384,7 +393,7 @@ impl Parts {
             snapshots: snapshots.clone(),
             progress: Arc::clone(&progress),
             runtime: Handle::current(),
-            state: subscriptions::coordinator::State::new(count, self.restored_alerts, self.last_tick, tables.upper.clone(), self.journal.known_ends()),
+            state: subscriptions::coordinator::State::new(count, restored_alerts, self.last_tick, tables.upper.clone(), self.journal.known_ends()),
         };
         let recorder = Recorder { outgoing, store: self.alerts, generation: self.generation, progress: Arc::clone(&progress), runtime: Handle::current() };
         let maintenance = Maintenance::new(Tools {

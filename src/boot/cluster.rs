@@ -11,12 +11,16 @@ use tokio::sync::Mutex;
 use weir_catalog::{Catalog, MAINTENANCE, Membership};
 use weir_dataflow::{Graph, GraphOptions, Progress, Share};
 use weir_journal::Journal;
+use weir_outbound::Dispatcher;
 use weir_sql::Engine;
 
-use super::{now_ms, subscriptions};
+use super::{DELIVERIES_END_MAX, now_ms, subscriptions};
 
 /// How often a process shows that it lives, and looks at the others, in a lease.
 const BEATS_IN_A_LEASE: u32 = 5;
+
+/// Starts the delivery of notifications.
+pub(super) type MakeDispatcher = Box<dyn Fn() -> anyhow::Result<Dispatcher> + Send + Sync>;
 
 /// The graph, which may be another one after a while.
 pub(super) struct Running {
@@ -24,13 +28,43 @@ pub(super) struct Running {
     progress: RwLock<Arc<Progress>>,
     /// What ended the program, beside what a graph says of itself.
     failure: RwLock<Option<String>>,
+    /// Where this process delivers notifications: one of several does.
+    dispatcher: Mutex<Option<Dispatcher>>,
+    make_dispatcher: MakeDispatcher,
     shown: RwLock<serde_json::Value>,
 }
 
 impl Running {
-    pub(super) fn new(graph: Graph) -> Arc<Self> {
+    pub(super) async fn new(graph: Graph, make_dispatcher: MakeDispatcher, delivers: bool) -> anyhow::Result<Arc<Self>> {
         let progress = RwLock::new(graph.progress());
-        Arc::new(Self { graph: Mutex::new(Some(graph)), progress, failure: RwLock::default(), shown: RwLock::default() })
+        let running = Self {
+            graph: Mutex::new(Some(graph)),
+            progress,
+            failure: RwLock::default(),
+            dispatcher: Mutex::default(),
+            make_dispatcher,
+            shown: RwLock::default(),
+        };
+        running.deliver(delivers).await?;
+        Ok(Arc::new(running))
+    }
+
+    /// Starts or ends the delivery of notifications.
+    async fn deliver(&self, delivers: bool) -> anyhow::Result<()> {
+        let mut dispatcher = self.dispatcher.lock().await;
+        match (dispatcher.take(), delivers) {
+            (None, true) => *dispatcher = Some((self.make_dispatcher)()?),
+            (Some(ending), false) => ending.finish(DELIVERIES_END_MAX).await,
+            (same, _) => *dispatcher = same,
+        }
+        Ok(())
+    }
+
+    /// Ends the delivery of notifications.
+    pub(super) async fn end_deliveries(&self) {
+        if let Some(dispatcher) = self.dispatcher.lock().await.take() {
+            dispatcher.finish(DELIVERIES_END_MAX).await;
+        }
     }
 
     pub(super) fn progress(&self) -> Arc<Progress> {
@@ -66,6 +100,8 @@ pub(super) struct Member {
     /// The beats of each process, and when they last changed by this process's clock.
     seen: BTreeMap<String, (i64, Instant)>,
     held: BTreeSet<u16>,
+    /// What takes up other processes' changes of subscriptions.
+    keeper: Option<Arc<subscriptions::Keeper>>,
 }
 
 /// What is to change.
@@ -77,7 +113,12 @@ struct Change {
 
 impl Member {
     pub(super) fn new(id: String, lease: Duration, catalog: Catalog, journal: Journal) -> Self {
-        Self { id, lease, catalog, journal, seen: BTreeMap::new(), held: BTreeSet::new() }
+        Self { id, lease, catalog, journal, seen: BTreeMap::new(), held: BTreeSet::new(), keeper: None }
+    }
+
+    /// Whose subscriptions are to be kept in step with the other processes'.
+    pub(super) fn follow(&mut self, keeper: Arc<subscriptions::Keeper>) {
+        self.keeper = Some(keeper);
     }
 
     /// Takes what can be had at a start.
@@ -135,6 +176,11 @@ impl Member {
         loop {
             tokio::time::sleep(self.lease / BEATS_IN_A_LEASE).await;
             let fenced = running.progress().is_fenced();
+            if let Some(keeper) = &self.keeper
+                && let Err(error) = keeper.follow(&engine).await
+            {
+                tracing::warn!(%error, "subscriptions that other processes changed are not taken up, trying again");
+            }
             let looked = self.look().await;
             let change = match looked {
                 Ok((change, shown)) => {
@@ -178,8 +224,11 @@ impl Member {
         let options = GraphOptions { share: self.share(), ..options.clone() };
         let new = Graph::start_again(options, self.catalog.clone(), self.journal.clone(), snapshots).await.context("the graph does not start")?;
         *running.progress.write().unwrap_or_else(PoisonError::into_inner) = new.progress();
-        let (keeper, _) = subscriptions::Keeper::start(self.catalog.clone(), new.subscriptions(), engine).await.context("subscriptions cannot be taken up")?;
+        let (keeper, _) =
+            subscriptions::Keeper::start(self.catalog.clone(), new.subscriptions(), engine, true).await.context("subscriptions cannot be taken up")?;
+        self.keeper = Some(Arc::clone(&keeper));
         engine.set_subscriptions(keeper);
+        running.deliver(self.held.contains(&MAINTENANCE)).await?;
         *graph = Some(new);
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use weir_catalog::{AlertQuery, Catalog};
 use weir_dataflow::Subscriptions;
@@ -24,15 +25,19 @@ use super::now_ms;
 pub struct Keeper {
     catalog: Catalog,
     running: Subscriptions,
+    /// Whether other processes have some of the projects.
+    shared: bool,
+    /// Held while a subscription is changed here, so that nobody takes it for a change of another process.
+    changing: Mutex<()>,
     names: RwLock<BTreeMap<(OrgId, String), Arc<Subscription>>>,
 }
 
 impl Keeper {
     /// Takes up what the catalog holds. Definitions are there when this returns; their rows are when the task ends.
-    pub async fn start(catalog: Catalog, running: Subscriptions, engine: &Engine) -> anyhow::Result<(Arc<Self>, JoinHandle<()>)> {
+    pub async fn start(catalog: Catalog, running: Subscriptions, engine: &Engine, shared: bool) -> anyhow::Result<(Arc<Self>, JoinHandle<()>)> {
         let defined: Vec<Arc<Subscription>> = catalog.subscriptions().await?.into_iter().map(Arc::new).collect();
         let names = defined.iter().map(|definition| ((definition.org_id, definition.name.clone()), Arc::clone(definition))).collect();
-        let keeper = Arc::new(Self { catalog, running: running.clone(), names: RwLock::new(names) });
+        let keeper = Arc::new(Self { catalog, running: running.clone(), shared, changing: Mutex::default(), names: RwLock::new(names) });
         let engine = engine.clone();
         let taking_up = tokio::spawn(async move {
             let compiling = tokio::task::spawn_blocking(move || compile_all(&engine, defined)).await;
@@ -48,6 +53,55 @@ impl Keeper {
             }
         });
         Ok((keeper, taking_up))
+    }
+
+    /// Takes up what other processes have changed of the subscriptions.
+    pub async fn follow(&self, engine: &Engine) -> anyhow::Result<()> {
+        let _changing = self.changing.lock().await;
+        let defined: BTreeMap<SubscriptionId, Arc<Subscription>> = self.catalog.subscriptions().await?.into_iter().map(|s| (s.id, Arc::new(s))).collect();
+        let known: BTreeMap<SubscriptionId, Arc<Subscription>> =
+            self.names.read().unwrap_or_else(PoisonError::into_inner).values().map(|definition| (definition.id, Arc::clone(definition))).collect();
+        for id in known.keys().filter(|id| !defined.contains_key(id)) {
+            self.forget(*id).await;
+        }
+        let changed: Vec<Arc<Subscription>> = defined.values().filter(|definition| known.get(&definition.id) != Some(*definition)).cloned().collect();
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let engine = engine.clone();
+        let (compiled, broken) = tokio::task::spawn_blocking(move || compile_all(&engine, changed)).await?;
+        for compiled in compiled {
+            let definition = Arc::clone(&compiled.definition);
+            match known.contains_key(&definition.id) {
+                true => self.running.replace(compiled).await?,
+                false => self.running.install(vec![compiled]).await?,
+            }
+            self.remember(Subscription::clone(&definition));
+        }
+        for (definition, why) in broken {
+            self.remember(Subscription::clone(&definition));
+            self.running.broken(definition, why).await?;
+        }
+        Ok(())
+    }
+
+    async fn forget(&self, id: SubscriptionId) {
+        self.names.write().unwrap_or_else(PoisonError::into_inner).retain(|_, definition| definition.id != id);
+        // One that is still being taken up after a start is not there yet; the catalog has forgotten it.
+        if let Err(error) = self.running.remove(id).await {
+            tracing::debug!(%error, "a dropped subscription did not run");
+        }
+    }
+
+    /// Each process sees the rows of its own projects at once: what is said of several projects together would be half of it in each.
+    fn check_key(&self, compiled: &CompiledQuery) -> Result<(), String> {
+        let key = &compiled.template.finish.key_schema;
+        if !self.shared || ["project", "project_id"].iter().any(|name| key.column_with_name(name).is_some()) {
+            return Ok(());
+        }
+        Err("several processes share the projects (cluster.lease is set), so a subscription's rows have to belong to a project each: add project or project_id to its GROUP BY, \
+             or to its columns where it has none"
+            .to_owned())
     }
 
     fn remember(&self, definition: Subscription) {
@@ -82,6 +136,8 @@ fn joined(definition: Arc<Subscription>, query: CompiledQuery) -> Compiled {
 #[async_trait]
 impl SubscriptionControl for Keeper {
     async fn create(&self, new: NewSubscription, compiled: CompiledQuery) -> Result<(), String> {
+        self.check_key(&compiled)?;
+        let _changing = self.changing.lock().await;
         let new = weir_catalog::NewSubscription {
             name: new.name,
             query: new.query,
@@ -103,6 +159,8 @@ impl SubscriptionControl for Keeper {
     }
 
     async fn alter(&self, id: SubscriptionId, query: String, options: SubscriptionOptions, changed: bool, compiled: CompiledQuery) -> Result<(), String> {
+        self.check_key(&compiled)?;
+        let _changing = self.changing.lock().await;
         let before = self.by_id(id).ok_or_else(|| "the subscription was dropped meanwhile".to_owned())?;
         let after = self.catalog.alter_subscription(id, &query, &options, changed).await.map_err(|e| e.to_string())?;
         if let Err(error) = self.running.replace(joined(Arc::new(after.clone()), compiled)).await {
@@ -115,12 +173,9 @@ impl SubscriptionControl for Keeper {
     }
 
     async fn remove(&self, id: SubscriptionId) -> Result<(), String> {
+        let _changing = self.changing.lock().await;
         self.catalog.drop_subscription(id).await.map_err(|e| e.to_string())?;
-        self.names.write().unwrap_or_else(PoisonError::into_inner).retain(|_, definition| definition.id != id);
-        // One that is still being taken up after a start is not there yet; the catalog has forgotten it.
-        if let Err(error) = self.running.remove(id).await {
-            tracing::debug!(%error, "a dropped subscription did not run");
-        }
+        self.forget(id).await;
         Ok(())
     }
 

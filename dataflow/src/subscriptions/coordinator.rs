@@ -33,6 +33,7 @@ use super::recorder::Outgoing;
 use super::scans::{Grid, grids, tables};
 use super::watch::Queue;
 use super::{Compiled, Shape, SubscriptionError, TemplateUsage};
+use crate::others::Own;
 use crate::progress::Progress;
 use crate::snapshot::Snapshots;
 use crate::telemetry;
@@ -45,6 +46,8 @@ const FILLING_RETRIES_MAX: u32 = 3;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 pub(crate) struct Coordinator {
+    /// Whose alerts these are, where other processes have the rest.
+    pub(crate) own: Option<Own>,
     pub(crate) notices: Receiver<Notice>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) mailboxes: Vec<Arc<Mailbox>>,
@@ -817,8 +820,10 @@ impl Coordinator {
         for id in mem::take(&mut self.state.unseen) {
             touched.keys.remove(&id);
             touched.failures.insert(id);
+            let own = self.own.clone();
             self.with_alerts(live, id, |member, alerts| {
-                let rows = member.rows.seen(member.rows.keys(), &member.codec)?;
+                let keys = member.rows.keys().filter(|key| own.as_ref().is_none_or(|own| own.holds_key(key)));
+                let rows = member.rows.seen(keys, &member.codec)?;
                 alerts.begin(tick, &rows, &mut recorded);
                 Ok(())
             });
@@ -829,7 +834,10 @@ impl Coordinator {
             self.state.deadlines.pop_first();
             touched.keys.entry(id).or_default();
         }
-        for (id, keys) in touched.keys {
+        for (id, mut keys) in touched.keys {
+            if let Some(own) = &self.own {
+                keys.retain(|key| own.holds_key(key));
+            }
             self.with_alerts(live, id, |member, alerts| {
                 alerts.pass(tick, &mut recorded);
                 let mut seen = member.rows.seen(keys.iter().map(String::as_str), &member.codec)?;

@@ -44,10 +44,6 @@ impl Partition {
     fn end(&self) -> u64 {
         self.end.unwrap_or_default().max(self.seen)
     }
-
-    fn went_back(&self) -> Option<u64> {
-        self.end.filter(|end| *end < self.seen)
-    }
 }
 
 #[derive(Debug)]
@@ -86,6 +82,8 @@ pub(crate) struct Topic {
 pub(crate) struct Look {
     /// First offset and the one after the last, by partition.
     pub(crate) bounds: BTreeMap<u16, (u64, u64)>,
+    /// What was there for certain before it was looked; what is acknowledged meanwhile may not be within the bounds.
+    pub(crate) seen: Offsets,
     /// What keeps it from being used, though it is the right one.
     pub(crate) trouble: Option<String>,
 }
@@ -172,8 +170,9 @@ impl Topic {
             (held.start, held.end) = (Some(start), Some(end));
         }
         let trouble = look.trouble.or_else(|| {
-            let (partition, held, end) = known.partitions.iter().find_map(|(number, held)| Some((number, held, held.went_back()?)))?;
-            Some(went_back(&self.name, *partition, held.seen, end))
+            let went_back_to = |partition: &u16, seen: &u64| known.partitions.get(partition)?.end.filter(|end| end < seen);
+            let (partition, seen, end) = look.seen.iter().find_map(|(partition, seen)| Some((partition, seen, went_back_to(partition, seen)?)))?;
+            Some(went_back(&self.name, *partition, *seen, end))
         });
         match (&known.trouble, &trouble) {
             (before, Some(now)) if before.as_ref() != Some(now) => tracing::error!("{now}"),
@@ -195,6 +194,11 @@ impl Topic {
 
     pub(crate) fn last_said(&self) -> Option<String> {
         self.known().client_said.clone()
+    }
+
+    /// Below which offsets every record was there.
+    pub(crate) fn all_seen(&self) -> Offsets {
+        self.known().partitions.iter().map(|(number, held)| (*number, held.seen)).collect()
     }
 
     /// A record was delivered, or not.
@@ -329,8 +333,8 @@ mod tests {
         Topic::new(&KafkaOptions::new("kafka://a:1/t".parse().unwrap()))
     }
 
-    fn look(bounds: &[(u16, (u64, u64))]) -> Look {
-        Look { bounds: bounds.iter().copied().collect(), trouble: None }
+    fn look(topic: &Topic, bounds: &[(u16, (u64, u64))]) -> Look {
+        Look { bounds: bounds.iter().copied().collect(), seen: topic.all_seen(), trouble: None }
     }
 
     #[test]
@@ -339,17 +343,22 @@ mod tests {
         assert_eq!(topic.takes_nothing().as_deref(), Some("no broker has answered yet"));
         assert_eq!((topic.known_ends(), topic.partition_count()), (None, PARTITIONS_DEFAULT));
         topic.identified(Identity { topic: "t".to_owned(), cluster: None, partitions: 2 }, u64::MAX);
-        topic.looked(look(&[(0, (3, 10))]));
+        topic.looked(look(&topic, &[(0, (3, 10))]));
         assert_eq!((topic.takes_nothing(), topic.known_ends()), (None, None), "the end of partition 1 is not known");
-        topic.looked(look(&[(0, (3, 10)), (1, (0, 0))]));
+        topic.looked(look(&topic, &[(0, (3, 10)), (1, (0, 0))]));
         topic.acknowledged(0, 12);
         assert_eq!(topic.known_ends(), Some([(0, 12), (1, 0)].into()), "what was acknowledged is there before the next look");
-        topic.looked(look(&[(0, (3, 11))]));
+        let mut early = look(&topic, &[(0, (3, 12))]);
+        topic.acknowledged(0, 13);
+        early.bounds.insert(0, (3, 12));
+        topic.looked(early);
+        assert_eq!(topic.takes_nothing(), None, "what was acknowledged after the look began is not missed");
+        topic.looked(look(&topic, &[(0, (3, 11))]));
         let said = topic.takes_nothing().unwrap();
-        assert!(said.contains("partition 0 of topic t ends at record 11, but records up to 12 were there"), "{said}");
-        topic.looked(look(&[(0, (3, 12))]));
+        assert!(said.contains("partition 0 of topic t ends at record 11, but records up to 13 were there"), "{said}");
+        topic.looked(look(&topic, &[(0, (3, 13))]));
         assert_eq!(topic.takes_nothing(), None, "it is whole again");
-        assert!(topic.check(&[(0, 12), (1, 0)].into()).is_ok() && topic.check(&[(1, 1)].into()).is_err());
+        assert!(topic.check(&[(0, 13), (1, 0)].into()).is_ok() && topic.check(&[(1, 1)].into()).is_err());
         assert!(topic.check(&[(0, 1)].into()).is_ok(), "what the front has lost is met by the reader");
     }
 
@@ -359,7 +368,7 @@ mod tests {
         topic.refused("wrong".to_owned());
         assert_eq!((topic.takes_nothing().as_deref(), topic.is_usable()), (Some("wrong"), false));
         topic.identified(Identity { topic: "t".to_owned(), cluster: None, partitions: 1 }, 5);
-        topic.looked(look(&[(0, (0, 0))]));
+        topic.looked(look(&topic, &[(0, (0, 0))]));
         assert_eq!((topic.takes_nothing(), topic.is_usable(), topic.record_bytes_max()), (None, true, 5));
     }
 }

@@ -99,7 +99,7 @@ impl Watch {
         self.identify(count)?;
         let leaderless: Vec<String> =
             topic.into_iter().flat_map(MetadataTopic::partitions).filter(|p| p.leader() < 0).map(|partition| partition.id().to_string()).collect();
-        let mut look = Look::default();
+        let mut look = Look { seen: self.shared.topic.all_seen(), ..Look::default() };
         if !leaderless.is_empty() {
             look.trouble = Some(format!(
                 "partitions {} of topic {name} have no leader: the brokers that hold them are down, or still starting; this goes on by itself when they are back",
