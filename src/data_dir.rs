@@ -66,6 +66,25 @@ impl DataDir {
         self.root.join("journal")
     }
 
+    /// The name of the process that serves this directory, among others that share its journal and its catalog: made once.
+    ///
+    /// # Errors
+    /// Where its file cannot be read or written.
+    pub fn process_id(&self) -> anyhow::Result<String> {
+        let path = self.root.join("process.id");
+        match std::fs::read_to_string(&path) {
+            Ok(id) if !id.trim().is_empty() => return Ok(id.trim().to_owned()),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("{} cannot be read", path.display())),
+        }
+        let mut bytes = [0; 8];
+        getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("the system gives no random numbers: {error}"))?;
+        let id: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        std::fs::write(&path, &id).with_context(|| format!("{} cannot be written", path.display()))?;
+        Ok(id)
+    }
+
     /// The lake's files.
     pub fn lake(&self) -> PathBuf {
         self.root.join("lake")

@@ -88,7 +88,12 @@ impl Ticker {
                 continue;
             }
             if stopping && !waiting {
-                return Ok(());
+                if self.reader.is_drained() {
+                    return Ok(());
+                }
+                // What was acknowledged is on its way here.
+                self.reader.wait(PAUSE);
+                continue;
             }
             if self.progress.has_failed() {
                 return Ok(());

@@ -26,6 +26,11 @@ use super::now_ms;
 pub struct Keeper {
     catalog: Catalog,
     running: Subscriptions,
+    /// Whether other processes have some of the projects.
+    shared: bool,
+    /// Shared by whoever changes a subscription here, and held alone by whoever takes up what other processes changed: nobody takes the
+    /// one for the other.
+    changing: Arc<tokio::sync::RwLock<()>>,
     names: Arc<RwLock<Names>>,
 }
 
@@ -49,10 +54,10 @@ const DROPPED_MEANWHILE: &str = "the subscription was dropped meanwhile";
 
 impl Keeper {
     /// Takes up what the catalog holds. Definitions are there when this returns; their rows are when the task ends.
-    pub async fn start(catalog: Catalog, running: Subscriptions, engine: &Engine) -> anyhow::Result<(Arc<Self>, JoinHandle<()>)> {
+    pub async fn start(catalog: Catalog, running: Subscriptions, engine: &Engine, shared: bool) -> anyhow::Result<(Arc<Self>, JoinHandle<()>)> {
         let defined: Vec<Arc<Subscription>> = catalog.subscriptions().await?.into_iter().map(Arc::new).collect();
         let names = defined.iter().map(|definition| ((definition.org_id, definition.name.clone()), Named::new(Arc::clone(definition)))).collect();
-        let keeper = Self { catalog, running, names: Arc::new(RwLock::new(names)) };
+        let keeper = Self { catalog, running, shared, changing: Arc::default(), names: Arc::new(RwLock::new(names)) };
         let taking_up = tokio::spawn(keeper.clone().take_up(engine.clone(), defined));
         Ok((Arc::new(keeper), taking_up))
     }
@@ -84,6 +89,48 @@ impl Keeper {
         self.names.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes up what other processes have changed of the subscriptions.
+    pub async fn follow(&self, engine: &Engine) -> anyhow::Result<()> {
+        let _changing = self.changing.write().await;
+        let defined: BTreeMap<SubscriptionId, Arc<Subscription>> = self.catalog.subscriptions().await?.into_iter().map(|s| (s.id, Arc::new(s))).collect();
+        let known: BTreeMap<SubscriptionId, Arc<Subscription>> =
+            self.read().values().map(|named| (named.definition.id, Arc::clone(&named.definition))).collect();
+        for id in known.keys().filter(|id| !defined.contains_key(id)) {
+            self.forget(*id);
+            self.end(*id).await;
+        }
+        let changed: Vec<Arc<Subscription>> = defined.values().filter(|definition| known.get(&definition.id) != Some(*definition)).cloned().collect();
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let engine = engine.clone();
+        let (compiled, broken) = tokio::task::spawn_blocking(move || compile_all(&engine, changed)).await?;
+        for compiled in compiled {
+            let definition = Arc::clone(&compiled.definition);
+            match known.contains_key(&definition.id) {
+                true => self.running.replace(compiled).await?,
+                false => self.running.install(vec![compiled]).await?,
+            }
+            self.remember(definition);
+        }
+        for (definition, why) in broken {
+            self.remember(Arc::clone(&definition));
+            self.running.broken(definition, why).await?;
+        }
+        Ok(())
+    }
+
+    /// Each process sees the rows of its own projects at once: what is said of several projects together would be half of it in each.
+    fn check_key(&self, compiled: &CompiledQuery) -> Result<(), String> {
+        let key = &compiled.template.finish.key_schema;
+        if !self.shared || ["project", "project_id"].iter().any(|name| key.column_with_name(name).is_some()) {
+            return Ok(());
+        }
+        Err("several processes share the projects (cluster.lease is set), so a subscription's rows have to belong to a project each: add project or project_id to its GROUP BY, \
+             or to its columns where it has none"
+            .to_owned())
+    }
+
     fn by_id(&self, id: SubscriptionId) -> Option<Arc<Subscription>> {
         self.read().values().find(|named| named.definition.id == id).map(|named| Arc::clone(&named.definition))
     }
@@ -104,6 +151,7 @@ impl Keeper {
     }
 
     async fn create_now(self, new: weir_catalog::NewSubscription, compiled: CompiledQuery) -> Result<(), String> {
+        let _changing = self.changing.read().await;
         let definition = Arc::new(self.catalog.create_subscription(new).await.map_err(|e| e.to_string())?);
         let id = definition.id;
         // From here on it can be looked up and dropped, however long its rows take.
@@ -123,6 +171,7 @@ impl Keeper {
     }
 
     async fn alter_now(self, before: Arc<Subscription>, changed: Changed, compiled: CompiledQuery) -> Result<bool, String> {
+        let _changing = self.changing.read().await;
         let place = (before.org_id, before.name.clone());
         let turn = self.read().get(&place).map(|named| Arc::clone(&named.turn)).ok_or(DROPPED_MEANWHILE)?;
         let _turn = turn.lock().await;
@@ -149,6 +198,7 @@ impl Keeper {
     }
 
     async fn remove_now(self, id: SubscriptionId) -> Result<(), String> {
+        let _changing = self.changing.read().await;
         self.catalog.drop_subscription(id).await.map_err(|e| e.to_string())?;
         self.forget(id);
         self.end(id).await;
@@ -191,6 +241,7 @@ fn joined(definition: Arc<Subscription>, query: CompiledQuery) -> Compiled {
 #[async_trait]
 impl SubscriptionControl for Keeper {
     async fn create(&self, new: NewSubscription, compiled: CompiledQuery) -> Result<(), String> {
+        self.check_key(&compiled)?;
         let new = weir_catalog::NewSubscription {
             name: new.name,
             query: new.query,
@@ -211,6 +262,7 @@ impl SubscriptionControl for Keeper {
         changed: bool,
         compiled: CompiledQuery,
     ) -> Result<bool, String> {
+        self.check_key(&compiled)?;
         in_full(self.clone().alter_now(Arc::clone(before), Changed { query, options, meaning: changed }, compiled)).await
     }
 

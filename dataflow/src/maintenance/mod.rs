@@ -442,23 +442,26 @@ impl Maintenance {
 
     /// Registers files in the place of others and tells the publisher.
     fn replace(&mut self, replacement: Replacement, old: &[Observed]) -> Result<(), MaintenanceError> {
-        if let Err(error) = self.register(&replacement) {
-            // Where nobody knows whether it was made, the files stay: the next start finds them named, or removes them.
-            if !matches!(error, MaintenanceError::Catalog(CatalogError::Database(_)) | MaintenanceError::Stopped) {
-                let mut unregistered = Unregistered::default();
-                replacement.new.into_iter().for_each(|file| unregistered.add(&self.tables_root, file));
+        let snapshot_id = match self.register(&replacement) {
+            Ok(snapshot_id) => snapshot_id,
+            Err(error) => {
+                // Where nobody knows whether it was made, the files stay: the next start finds them named, or removes them.
+                if !matches!(error, MaintenanceError::Catalog(CatalogError::Database(_)) | MaintenanceError::Stopped) {
+                    let mut unregistered = Unregistered::default();
+                    replacement.new.into_iter().for_each(|file| unregistered.add(&self.tables_root, file));
+                }
+                return Err(error);
             }
-            return Err(error);
-        }
+        };
         self.at("files registered")?;
         let new = replacement.new.iter().map(|file| written(&self.tables_root, file)).collect();
-        self.tell(Message::Replaced { table: replacement.table, old: old.iter().map(|file| file.live.path.clone()).collect(), new })?;
+        self.tell(Message::Replaced { table: replacement.table, old: old.iter().map(|file| file.live.path.clone()).collect(), new, snapshot_id })?;
         self.until_shown(old)
     }
 
     /// Registers a replacement. A connection may end while it is committed; then it is tried again until it is known to be there, since
     /// everything that follows, the removal of files above all, depends on it.
-    fn register(&mut self, replacement: &Replacement) -> Result<(), MaintenanceError> {
+    fn register(&mut self, replacement: &Replacement) -> Result<i64, MaintenanceError> {
         loop {
             match self.runtime.block_on(self.catalog.replace(&self.lake, replacement)) {
                 Err(error) if error.is_transient() => {
@@ -469,7 +472,7 @@ impl Maintenance {
                     self.pace.begin();
                     self.pace.step()?;
                 }
-                registered => return Ok(registered.map(drop)?),
+                registered => return Ok(registered?),
             }
         }
     }

@@ -51,6 +51,7 @@ impl Life {
             commit_age_max: Duration::from_millis(1),
             commit_bytes_max: 64 << 20,
             maintenance,
+            share: crate::Share::All,
             knowledge: Knowledge::default(),
         };
         let graph = Graph::start(options, catalog.clone(), journal.clone()).await.unwrap();
@@ -63,7 +64,7 @@ impl Life {
             for record in few {
                 self.journal.append(record.clone()).await.unwrap();
             }
-            self.until("committed", |life| life.graph.progress().report().committed_offset == life.journal.end()).await;
+            self.until("committed", |life| life.graph.progress().report().committed_offsets == life.journal.ends()).await;
         }
     }
 
@@ -86,7 +87,7 @@ impl Life {
         self.until("settled", |life| {
             let report = life.graph.progress().report();
             let idle = report.maintenance.backlog_files + report.maintenance.pending_deletions + report.maintenance.replaced_files == 0;
-            let committed = report.committed_offset == life.journal.end();
+            let committed = report.committed_offsets == life.journal.ends();
             assert_eq!(report.maintenance.trouble, None);
             passes(life) > before + 1 && idle && committed
         })

@@ -28,6 +28,7 @@ use super::alarm::Alarm;
 use super::command::{Command, Mailbox, News, Notice, ParameterChanges, TemplateNumber};
 use super::handle::{Live, Reply, Shared};
 use super::recorder::Outgoing;
+use crate::others::Own;
 use crate::progress::Progress;
 use crate::snapshot::Snapshots;
 use crate::telemetry;
@@ -50,6 +51,8 @@ const TOO_MUCH_AT_ONCE: &str =
     "there are more rows for the subscriptions of its shape that come at this time than can be joined in a tick: create fewer at a time, or narrow it";
 
 pub(crate) struct Coordinator {
+    /// Whose alerts these are, where other processes have the rest.
+    pub(crate) own: Option<Own>,
     pub(crate) notices: Receiver<Notice>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) mailboxes: Vec<Arc<Mailbox>>,
@@ -82,7 +85,8 @@ pub(crate) struct State {
     evaluated: Time,
     offsets: BTreeMap<u16, u64>,
     /// Alerts are compared with what was recorded only when the graph has passed these: what was in the journal at the start.
-    silent_until: BTreeMap<u16, u64>,
+    /// Nothing while that is not known.
+    silent_until: Option<BTreeMap<u16, u64>>,
     /// Subscriptions whose newest version is not there yet.
     waiting_members: BTreeSet<SubscriptionId>,
     /// Subscriptions whose rows are to be seen by their alerts for the first time.
@@ -142,11 +146,7 @@ impl State {
     /// Begins with the alerts of the last record, and with the tables as of a tick. What the journal holds now is folded before
     /// alerts are compared with what was recorded: in between the tables are as they never were before, old rows gone and newer
     /// ones not there yet, and alerts would resolve and fire again for nothing.
-    pub(crate) fn new(workers: usize, restored: RestoredAlerts, tick: Time, offsets: BTreeMap<u16, u64>, journal_end: u64) -> Self {
-        let mut silent_until = restored.offsets;
-        let end = silent_until.entry(0).or_default();
-        // What was recorded and is not in the journal was lost with it; nothing comes in its place.
-        *end = journal_end;
+    pub(crate) fn new(workers: usize, restored: RestoredAlerts, tick: Time, offsets: BTreeMap<u16, u64>, silent_until: Option<BTreeMap<u16, u64>>) -> Self {
         let mut by_subscription: BTreeMap<SubscriptionId, Vec<ActiveAlert>> = BTreeMap::new();
         for alert in restored.active {
             by_subscription.entry(alert.subscription_id).or_default().push(alert);
@@ -178,7 +178,9 @@ impl State {
 
     /// Whether the graph has yet to pass what was in the journal at the start.
     fn is_silent(&self) -> bool {
-        self.silent_until.iter().any(|(partition, until)| self.offsets.get(partition).copied().unwrap_or_default() < *until)
+        // What was recorded and is not in the journal was lost with it; nothing comes in its place.
+        let Some(until) = &self.silent_until else { return true };
+        self.offsets.iter().any(|(partition, offset)| until.get(partition).is_some_and(|until| offset < until))
     }
 }
 

@@ -174,6 +174,7 @@ async fn start(dir: &Path, workers: usize, alerts: &Arc<MemoryAlerts>) -> Progra
         commit_age_max: Duration::from_secs(3600),
         commit_bytes_max: 64 << 20,
         maintenance: MaintenanceOptions::default(),
+        share: crate::Share::All,
         knowledge: Knowledge::default(),
     };
     let store: Arc<dyn AlertStore> = Arc::<MemoryAlerts>::clone(alerts);
@@ -194,8 +195,8 @@ impl Program {
 
     /// Everything that was sent is in the tables.
     async fn settle(&self) {
-        let (progress, end) = (self.graph.progress(), self.journal.end());
-        until("the journal is read", || progress.report().visible_offset >= end).await;
+        let (progress, end) = (self.graph.progress(), self.journal.ends());
+        until("the journal is read", || progress.report().visible_offsets >= end).await;
     }
 
     /// Ends in order, with a last commit.
@@ -615,6 +616,7 @@ async fn alerts_are_recorded_in_the_catalog_once() {
             commit_age_max: Duration::from_secs(3600),
             commit_bytes_max: 64 << 20,
             maintenance: MaintenanceOptions::default(),
+            share: crate::Share::All,
             knowledge: Knowledge::default(),
         };
         let graph = Graph::start(options, catalog.clone(), journal.clone()).await.unwrap();

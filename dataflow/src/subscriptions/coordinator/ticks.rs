@@ -24,6 +24,9 @@ impl Coordinator {
     /// Evaluates all ticks that are complete.
     pub(super) fn evaluate(&mut self) {
         self.admit();
+        if self.state.silent_until.is_none() {
+            self.state.silent_until = self.alarm.journal_ends();
+        }
         let live_frontier = self.state.templates.values().filter(|running| running.live).map(Running::frontier).min();
         // Without templates there is nothing to evaluate, but time goes on with the tables.
         let complete = live_frontier.unwrap_or_else(|| self.progress.published_tick() + 1);
@@ -152,8 +155,10 @@ impl Coordinator {
             if template.and_then(|template| self.state.templates.get(&template)).is_some_and(|running| running.is_halted) {
                 continue;
             }
+            let own = self.own.clone();
             self.with_alerts(live, id, |member, alerts| {
-                let rows = member.seen(member.rows.keys())?;
+                let keys = member.rows.keys().filter(|key| own.as_ref().is_none_or(|own| own.holds_key(key)));
+                let rows = member.seen(keys)?;
                 alerts.begin(tick, &rows, &mut recorded);
                 Ok(())
             });
@@ -166,7 +171,10 @@ impl Coordinator {
                 self.state.deadlines.set(id, alerts.next_deadline());
             }
         }
-        for (id, keys) in touched.keys {
+        for (id, mut keys) in touched.keys {
+            if let Some(own) = &self.own {
+                keys.retain(|key| own.holds_key(key));
+            }
             self.with_alerts(live, id, |member, alerts| {
                 alerts.pass(tick, &mut recorded);
                 let mut seen = member.seen(keys.iter().map(String::as_str))?;
