@@ -77,7 +77,8 @@ impl Weir {
         // Ports first: a port in use is the commonest mistake, and nothing is written for it.
         let http = bind(config.http, "http").await?;
         let flight = bind(config.flight, "flight").await?;
-        let catalog = Catalog::open(&data.catalog()).await.with_context(|| format!("the catalog {} cannot be opened", data.catalog().display()))?;
+        let location = config.catalog.location(&data);
+        let catalog = Catalog::open_at(&location).await.with_context(|| format!("the catalog {location} cannot be opened"))?;
         let first = catalog.create_first_project(now_ms()).await?;
         let first_token = if first { Some(catalog.create_token("admin", &[], now_ms()).await?) } else { None };
         let projects = catalog.projects().await?;
@@ -152,7 +153,7 @@ impl Weir {
                 serve_flight(flight, engine, tokens, until_stopped(stopped)).await
             }),
         ];
-        let commands_task = tokio::spawn(commands::journal_all(catalog.clone(), journal.clone(), known_projects));
+        let commands_task = tokio::spawn(commands::journal_all(catalog.clone(), journal.clone(), Arc::clone(&running), known_projects));
         Ok(Self { catalog, journal, running, member: name, cluster_task, stop_doors, doors, commands_task, upkeep_task, _lock: lock })
     }
 

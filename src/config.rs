@@ -9,10 +9,13 @@ use anyhow::{Context, bail};
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
+use weir_catalog::CatalogLocation;
 use weir_journal::KafkaUrl;
 use weir_operators::normalise::place::Places;
 use weir_outbound::reach::{IpNet, Reach};
 use weir_outbound::{Mail, MailError};
+
+use crate::data_dir::DataDir;
 
 /// Every setting. Unknown ones are errors: a misspelt setting must not be a silent default.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -129,8 +132,19 @@ impl std::fmt::Debug for KafkaProperties {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CatalogConfig {
-    /// Where the catalog is; empty for SQLite in the data directory.
-    pub url: String,
+    /// Where the catalog is, `postgres://…`; empty for SQLite in the data directory.
+    pub url: SecretUrl,
+}
+
+impl CatalogConfig {
+    /// Where the catalog is.
+    pub fn location(&self, data: &DataDir) -> CatalogLocation {
+        if self.url.0.is_empty() {
+            CatalogLocation::Sqlite(data.catalog())
+        } else {
+            CatalogLocation::Postgres { url: self.url.0.clone(), key: data.secret_key() }
+        }
+    }
 }
 
 /// `store.*`
@@ -390,7 +404,7 @@ impl Default for Config {
             flight: SocketAddr::from(([127, 0, 0, 1], 9001)),
             workers: 1,
             journal: JournalConfig { url: String::new(), max_bytes: Bytes(16 << 30), partitions: 0, kafka: KafkaProperties::default() },
-            catalog: CatalogConfig { url: String::new() },
+            catalog: CatalogConfig { url: SecretUrl(String::new()) },
             store: StoreConfig { url: String::new() },
             commit: CommitConfig { max_age: Span(Duration::from_secs(60)), max_bytes: Bytes(64 << 20) },
             query: QueryConfig {
@@ -462,10 +476,9 @@ impl Config {
         if self.lake.file_bytes.0 < 1 << 20 {
             bail!("lake.file_bytes is {}: use 1MiB or more", self.lake.file_bytes.0);
         }
-        for (setting, url, known) in [("catalog.url", &self.catalog.url, "SQLite in the data directory")] {
-            if !url.is_empty() {
-                bail!("{setting} is {:?}: this version of weir knows only {known}; remove the setting", redacted(url));
-            }
+        let catalog = &self.catalog.url;
+        if !catalog.0.is_empty() && !["postgres://", "postgresql://"].iter().any(|scheme| catalog.0.starts_with(scheme)) {
+            bail!("catalog.url is \"{catalog}\": write postgres://USER:PASSWORD@HOST:PORT/DATABASE, or remove the setting for SQLite in the data directory");
         }
         self.store.folder()?;
         if !self.cluster.lease.0.is_zero() {
@@ -536,11 +549,15 @@ fn in_words(error: &figment::Error) -> String {
     format!("the setting {setting} (or WEIR_{}): {}", setting.replace('.', "__").to_ascii_uppercase(), error.kind)
 }
 
-/// A URL without what stands between `//` and `@`.
+/// A URL without what stands between `//` and `@`, and without the values of its parameters.
 fn redacted(url: &str) -> String {
-    match (url.find("://"), url.rfind('@')) {
+    let shown = match (url.find("://"), url.rfind('@')) {
         (Some(start), Some(end)) if start + 3 < end => format!("{}…{}", &url[..start + 3], &url[end..]),
         _ => url.to_owned(),
+    };
+    match shown.split_once('?') {
+        Some((before, _)) => format!("{before}?…"),
+        None => shown,
     }
 }
 
@@ -577,7 +594,8 @@ mod tests {
         check("[outbound]\nallow = \"127.0.0.0/8, here\"\n", "weir.toml:2: outbound.allow: \"here\" is no network");
         check("[mail]\nurl = \"smtp://127.0.0.1\"\n", "mail.from is \"\"");
         check("[mail]\nurl = \"http://127.0.0.1\"\nfrom = \"a@b.c\"\n", "mail.url cannot be used");
-        check("[catalog]\nurl = \"postgres://me:secret@db/weir\"\n", "catalog.url is \"postgres://…@db/weir\"");
+        check("[catalog]\nurl = \"mysql://me:secret@db/weir\"\n", "catalog.url is \"mysql://…@db/weir\"");
+        check("[journal]\nurl = \"amqp://me:secret@log/weir\"\n", "journal.url is \"amqp://…@log/weir\"");
     }
 
     #[test]
@@ -588,6 +606,9 @@ mod tests {
         }
         let config = load("[mail]\nurl = \"smtps://me:hunter2@mail.example.org\"\nfrom = \"Weir <weir@example.org>\"\n").unwrap();
         assert!(config.mail.server().unwrap().is_some());
+        let postgres = load("[catalog]\nurl = \"postgres://me:hunter2@db/weir?sslmode=require&password=hunter3\"\n").unwrap();
+        let shown = format!("{postgres:?}");
+        assert!(shown.contains("postgres://…@db/weir?…") && !shown.contains("hunter"), "{shown}");
         let shown = format!("{config:?}");
         assert!(shown.contains("smtps://…@mail.example.org") && !shown.contains("hunter2"), "{shown}");
     }

@@ -26,12 +26,24 @@ impl DataDir {
 
     /// Creates it where it is not there.
     pub fn create(&self) -> anyhow::Result<()> {
-        std::fs::create_dir_all(&self.root).with_context(|| format!("the data directory {} cannot be created: choose another with --data", self.root.display()))
+        let begun = || -> std::io::Result<()> {
+            if !self.root.is_dir() {
+                std::fs::create_dir_all(&self.root)?;
+                // Its name is to be there after a power cut, too.
+                self.root.parent().map(|parent| File::open(parent)?.sync_all()).transpose()?;
+            }
+            Ok(())
+        };
+        begun().with_context(|| format!("the data directory {} cannot be created: choose another with --data", self.root.display()))
     }
 
-    /// Whether it is there.
-    pub fn exists(&self) -> bool {
-        self.catalog().exists()
+    /// Whether it was ever served.
+    pub fn was_served(&self) -> bool {
+        self.lock_file().exists()
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.root.join("serve.lock")
     }
 
     /// The directory itself.
@@ -39,12 +51,12 @@ impl DataDir {
         &self.root
     }
 
-    /// The catalog's database.
+    /// The catalog's database, where it is SQLite.
     pub fn catalog(&self) -> PathBuf {
         self.root.join("catalog.sqlite")
     }
 
-    /// The key of the catalog's secrets; the catalog puts it beside its database.
+    /// The key of the catalog's secrets, wherever the catalog is.
     pub fn secret_key(&self) -> PathBuf {
         self.catalog().with_extension("key")
     }
@@ -88,7 +100,7 @@ impl DataDir {
     /// # Errors
     /// Where a live process has it; its process id is named.
     pub fn lock(&self) -> anyhow::Result<ServeLock> {
-        let path = self.root.join("serve.lock");
+        let path = self.lock_file();
         let mut file = File::options()
             .create(true)
             .truncate(false)

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::TryStreamExt;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use weir_protocol::ids::{OrgId, ProjectId};
 use weir_protocol::limits;
 use weir_protocol::subscription::{ActiveAlert, SubscriptionId, Transition, TransitionKind};
 
-use crate::database::Catalog;
+use crate::database::{Catalog, Dialect};
 use crate::error::CatalogError;
 use crate::lake_commit::check_fence;
 use crate::subscriptions::projects_of;
@@ -156,7 +156,7 @@ impl Catalog {
         &self,
         statement: &'static str,
         query: &AlertQuery,
-        row_of: impl Fn(&SqliteRow) -> Result<T, CatalogError>,
+        row_of: impl Fn(&AnyRow) -> Result<T, CatalogError>,
     ) -> Result<Vec<T>, CatalogError> {
         let mut rows = sqlx::query(statement).bind(query.org_id as i64).bind(query.after as i64).fetch(&self.pool);
         let mut found = Vec::new();
@@ -210,16 +210,12 @@ const LONG_LOG: &str = "DELETE FROM weir_delivery WHERE seq IN (SELECT seq FROM 
 /// Those of the subscriptions that were not dropped, each with its projects as they are stored.
 type Standing = BTreeMap<SubscriptionId, Option<String>>;
 
-async fn standing(connection: &mut SqliteConnection, named: BTreeSet<SubscriptionId>) -> Result<Standing, CatalogError> {
+async fn standing(connection: &mut AnyConnection, named: BTreeSet<SubscriptionId>) -> Result<Standing, CatalogError> {
     let mut found = BTreeMap::new();
     for some in named.into_iter().collect::<Vec<_>>().chunks(ROWS_PER_STATEMENT) {
-        let mut statement = QueryBuilder::<Sqlite>::new("SELECT id, projects FROM weir_subscription WHERE id IN (");
-        let mut ids = statement.separated(", ");
-        for id in some {
-            ids.push_bind(*id as i64);
-        }
-        statement.push(")");
-        for row in statement.build().persistent(false).fetch_all(&mut *connection).await? {
+        let sql = format!("SELECT id, projects FROM weir_subscription WHERE id IN {}", Dialect::of(connection).parameters(1, some.len()));
+        let query = some.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, id| query.bind(*id as i64));
+        for row in query.persistent(false).fetch_all(&mut *connection).await? {
             found.insert(row.try_get::<i64, _>("id")? as SubscriptionId, row.try_get("projects")?);
         }
     }
@@ -227,32 +223,34 @@ async fn standing(connection: &mut SqliteConnection, named: BTreeSet<Subscriptio
 }
 
 /// Adds the transitions that are not there yet; returns the ids of those.
-async fn insert_history(connection: &mut SqliteConnection, transitions: &[Transition], standing: &Standing) -> Result<BTreeSet<String>, CatalogError> {
+async fn insert_history(connection: &mut AnyConnection, transitions: &[Transition], standing: &Standing) -> Result<BTreeSet<String>, CatalogError> {
     let mut added = BTreeSet::new();
     let transitions: Vec<(&Transition, &Option<String>)> = transitions.iter().filter_map(|t| Some((t, standing.get(&t.subscription_id)?))).collect();
     for some in transitions.chunks(ROWS_PER_STATEMENT) {
         let first = sequence::take(&mut *connection, "alert", some.len()).await?;
-        let mut statement = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO weir_alert (seq, id, subscription_id, subscription, version, org_id, project_id, projects, alert_key, kind, severity, alert_row, event_ms, fired_ms) ",
+        let sql = format!(
+            "INSERT INTO weir_alert (seq, id, subscription_id, subscription, version, org_id, project_id, projects, alert_key, kind, severity, alert_row, event_ms, fired_ms)
+             VALUES {} ON CONFLICT (id) DO NOTHING RETURNING id",
+            Dialect::of(connection).parameters(some.len(), 14)
         );
-        statement.push_values((first..).zip(some), |mut row, (seq, (t, projects))| {
-            row.push_bind(seq)
-                .push_bind(&t.id)
-                .push_bind(t.subscription_id as i64)
-                .push_bind(&t.subscription)
-                .push_bind(i64::from(t.version))
-                .push_bind(t.org_id as i64)
-                .push_bind(t.project_id.map(|id| id as i64))
-                .push_bind(projects.as_deref())
-                .push_bind(&t.key)
-                .push_bind(t.kind.as_str())
-                .push_bind(&t.severity)
-                .push_bind(&t.row)
-                .push_bind(t.event_time_ms as i64)
-                .push_bind(t.fired_ms as i64);
+        let query = (first..).zip(some).fold(sqlx::query_scalar::<_, String>(AssertSqlSafe(sql)), |query, (seq, (t, projects))| {
+            query
+                .bind(seq)
+                .bind(&t.id)
+                .bind(t.subscription_id as i64)
+                .bind(&t.subscription)
+                .bind(i64::from(t.version))
+                .bind(t.org_id as i64)
+                .bind(t.project_id.map(|id| id as i64))
+                .bind(projects.as_deref())
+                .bind(&t.key)
+                .bind(t.kind.as_str())
+                .bind(&t.severity)
+                .bind(&t.row)
+                .bind(t.event_time_ms as i64)
+                .bind(t.fired_ms as i64)
         });
-        statement.push(" ON CONFLICT (id) DO NOTHING RETURNING id");
-        added.extend(statement.build_query_scalar::<String>().persistent(false).fetch_all(&mut *connection).await?);
+        added.extend(query.persistent(false).fetch_all(&mut *connection).await?);
     }
     Ok(added)
 }
@@ -262,47 +260,44 @@ pub(crate) fn key_hash(key: &str) -> String {
     blake3::hash(key.as_bytes()).to_hex()[..32].to_owned()
 }
 
-async fn delete_active(connection: &mut SqliteConnection, ended: &[(SubscriptionId, String)]) -> Result<(), CatalogError> {
+async fn delete_active(connection: &mut AnyConnection, ended: &[(SubscriptionId, String)]) -> Result<(), CatalogError> {
     for some in ended.chunks(ROWS_PER_STATEMENT) {
-        let mut statement = QueryBuilder::<Sqlite>::new("DELETE FROM weir_alert_active WHERE (subscription_id, key_hash) IN (");
-        statement.push_values(some, |mut row, (subscription, key)| {
-            row.push_bind(*subscription as i64).push_bind(key_hash(key));
-        });
-        statement.push(")");
-        statement.build().persistent(false).execute(&mut *connection).await?;
+        let sql = format!("DELETE FROM weir_alert_active WHERE (subscription_id, key_hash) IN (VALUES {})", Dialect::of(connection).parameters(some.len(), 2));
+        let query = some.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, (subscription, key)| query.bind(*subscription as i64).bind(key_hash(key)));
+        query.persistent(false).execute(&mut *connection).await?;
     }
     Ok(())
 }
 
-async fn upsert_active(connection: &mut SqliteConnection, active: &[ActiveAlert], standing: &Standing) -> Result<(), CatalogError> {
+async fn upsert_active(connection: &mut AnyConnection, active: &[ActiveAlert], standing: &Standing) -> Result<(), CatalogError> {
     // PostgreSQL refuses a statement that changes the same row twice; of several the last one holds.
     let latest: BTreeMap<(SubscriptionId, &str), &ActiveAlert> =
         active.iter().filter(|a| standing.contains_key(&a.subscription_id)).map(|a| ((a.subscription_id, a.key.as_str()), a)).collect();
     for some in latest.into_values().collect::<Vec<_>>().chunks(ROWS_PER_STATEMENT) {
-        let mut statement = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO weir_alert_active (subscription_id, key_hash, alert_key, version, escalated, since_ms, fired_ms, notified_ms, alert_row) ",
-        );
-        statement.push_values(some, |mut row, alert| {
-            row.push_bind(alert.subscription_id as i64)
-                .push_bind(key_hash(&alert.key))
-                .push_bind(&alert.key)
-                .push_bind(i64::from(alert.version))
-                .push_bind(i64::from(alert.escalated))
-                .push_bind(alert.since_ms as i64)
-                .push_bind(alert.fired_ms as i64)
-                .push_bind(alert.notified_ms as i64)
-                .push_bind(&alert.row);
-        });
-        statement.push(
-            " ON CONFLICT (subscription_id, key_hash) DO UPDATE SET version = excluded.version, escalated = excluded.escalated,
+        let sql = format!(
+            "INSERT INTO weir_alert_active (subscription_id, key_hash, alert_key, version, escalated, since_ms, fired_ms, notified_ms, alert_row) VALUES {}
+             ON CONFLICT (subscription_id, key_hash) DO UPDATE SET version = excluded.version, escalated = excluded.escalated,
               since_ms = excluded.since_ms, fired_ms = excluded.fired_ms, notified_ms = excluded.notified_ms, alert_row = excluded.alert_row",
+            Dialect::of(connection).parameters(some.len(), 9)
         );
-        statement.build().persistent(false).execute(&mut *connection).await?;
+        let query = some.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, alert| {
+            query
+                .bind(alert.subscription_id as i64)
+                .bind(key_hash(&alert.key))
+                .bind(&alert.key)
+                .bind(i64::from(alert.version))
+                .bind(i64::from(alert.escalated))
+                .bind(alert.since_ms as i64)
+                .bind(alert.fired_ms as i64)
+                .bind(alert.notified_ms as i64)
+                .bind(&alert.row)
+        });
+        query.persistent(false).execute(&mut *connection).await?;
     }
     Ok(())
 }
 
-fn active_of(row: &SqliteRow) -> Result<ActiveAlert, CatalogError> {
+fn active_of(row: &AnyRow) -> Result<ActiveAlert, CatalogError> {
     Ok(ActiveAlert {
         subscription_id: row.try_get::<i64, _>("subscription_id")? as SubscriptionId,
         key: row.try_get("alert_key")?,
@@ -316,7 +311,7 @@ fn active_of(row: &SqliteRow) -> Result<ActiveAlert, CatalogError> {
 }
 
 /// Whether a reader may see a row with the columns `project_id` and `projects` of the history.
-fn is_readable(row: &SqliteRow, query: &AlertQuery) -> Result<bool, CatalogError> {
+fn is_readable(row: &AnyRow, query: &AlertQuery) -> Result<bool, CatalogError> {
     let Some(allowed) = &query.projects else { return Ok(true) };
     if let Some(project_id) = row.try_get::<Option<i64>, _>("project_id")? {
         return Ok(allowed.contains(&(project_id as ProjectId)));
@@ -326,12 +321,12 @@ fn is_readable(row: &SqliteRow, query: &AlertQuery) -> Result<bool, CatalogError
 }
 
 /// The kind of a stored transition.
-pub(crate) fn kind_of(row: &SqliteRow) -> Result<TransitionKind, CatalogError> {
+pub(crate) fn kind_of(row: &AnyRow) -> Result<TransitionKind, CatalogError> {
     let word: &str = row.try_get("kind")?;
     TransitionKind::of(word).ok_or_else(|| CatalogError::Corrupt { what: format!("the transition {word:?}") })
 }
 
-fn alert_of(row: &SqliteRow) -> Result<AlertRow, CatalogError> {
+fn alert_of(row: &AnyRow) -> Result<AlertRow, CatalogError> {
     Ok(AlertRow {
         seq: row.try_get::<i64, _>("seq")? as u64,
         id: row.try_get("id")?,

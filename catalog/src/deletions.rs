@@ -3,7 +3,7 @@
 //! A request waits here until `serve` has journalled it. From the commit that holds the record until the one that holds its
 //! completion, the deletion is pending: every reader leaves out what it reaches.
 
-use sqlx::{Row, SqliteConnection};
+use sqlx::{AnyConnection, Row};
 use weir_protocol::deletion::{Correction, Deletion};
 
 use crate::database::Catalog;
@@ -85,7 +85,7 @@ impl Catalog {
 }
 
 /// Writes what a commit says of deletions.
-pub(crate) async fn write(connection: &mut SqliteConnection, commit: &Commit) -> Result<(), CatalogError> {
+pub(crate) async fn write(connection: &mut AnyConnection, commit: &Commit) -> Result<(), CatalogError> {
     for (seq, deletion) in &commit.deletions {
         sqlx::query("INSERT INTO weir_deletion (seq, body) VALUES ($1, $2) ON CONFLICT DO NOTHING")
             .bind(seq)
@@ -134,11 +134,10 @@ mod tests {
 
     use super::*;
     use crate::lake::tests::table;
-    use crate::projects::tests::catalog;
+    use crate::testing::{Place, in_both_databases};
 
-    #[tokio::test]
-    async fn a_deletion_is_requested_pending_and_gone() {
-        let (dir, catalog) = catalog().await;
+    async fn a_deletion_is_requested_pending_and_gone(place: Place) {
+        let catalog = place.open().await;
         catalog.create_first_project(1).await.unwrap();
         let project = catalog.projects().await.unwrap().remove(0).project;
         let deletion = Deletion { project, target: Target::User(UserRef::Any("a@b.c".to_owned())), now: false };
@@ -148,7 +147,7 @@ mod tests {
         catalog.forget_deletion_request(1).await.unwrap();
         assert!(catalog.deletion_requests().await.unwrap().is_empty());
 
-        let lake = catalog.ensure_lake(&[table()], dir.path()).await.unwrap();
+        let lake = catalog.ensure_lake(&[table()], place.dir()).await.unwrap();
         let generation = catalog.take_partition(0, 1).await.unwrap();
         let commit = |offset, deletions, erased| Commit { generation, offsets: [(0, offset)].into(), deletions, erased, ..Commit::default() };
         catalog.commit(&lake, &commit(4, vec![(3, deletion.clone())], vec![])).await.unwrap();
@@ -159,4 +158,6 @@ mod tests {
         catalog.commit(&lake, &commit(5, vec![], vec![3])).await.unwrap();
         assert!(catalog.pending_deletions().await.unwrap().is_empty());
     }
+
+    in_both_databases!(a_deletion_is_requested_pending_and_gone);
 }

@@ -9,14 +9,30 @@ pub enum CatalogError {
     #[error("the catalog database failed: {0}")]
     Database(#[from] sqlx::Error),
     /// The data was written by a newer version.
-    #[error("the catalog {path} has format {found}, but this version of weir reads up to {known}: use the version of weir that wrote it, or a newer one")]
+    #[error("the catalog {location} has format {found}, but this version of weir reads up to {known}: use the version of weir that wrote it, or a newer one")]
     Newer {
-        /// The database.
-        path: PathBuf,
+        /// The database, without passwords.
+        location: String,
         /// The format it has.
         found: i64,
         /// The newest format that this version reads.
         known: i64,
+    },
+    /// PostgreSQL does not answer, or refuses who asks.
+    #[error("the catalog {location} cannot be reached ({reason}): check that its server runs, and the name, user and password in catalog.url")]
+    Unreachable {
+        /// The database, without passwords.
+        location: String,
+        /// Why.
+        reason: String,
+    },
+    /// A database that cannot hold a catalog.
+    #[error("the catalog {location} cannot be used: {reason}")]
+    Unsuitable {
+        /// The database, without passwords.
+        location: String,
+        /// What is wrong with it, and what to do.
+        reason: String,
     },
     /// Another process took the partition over; what this process still holds must not be committed.
     #[error("another weir process has taken this partition over (generation {found}, ours is {mine}): this process must stop")]
@@ -67,7 +83,9 @@ pub enum CatalogError {
         max: usize,
     },
     /// The key with which secrets are sealed is lost, changed or cannot be read.
-    #[error("the key file {path} {reason}: restore it from the backup that goes with the catalog (docs/alerts-delivery.md says what to do without one)")]
+    #[error(
+        "the key file {path} {reason}: restore it from the backup that goes with the catalog, or copy it from another process of the same catalog (docs/alerts-delivery.md says what to do without one)"
+    )]
     SecretKey {
         /// The key file.
         path: PathBuf,
@@ -98,15 +116,43 @@ pub enum CatalogError {
 }
 
 impl CatalogError {
-    /// Whether the same call may succeed later: the disk was full, or another writer held the lock.
+    /// Whether the same call may succeed later: the disk was full, another writer held the lock, or the server was away.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Database(sqlx::Error::PoolTimedOut | sqlx::Error::Io(_)) => true,
-            // SQLite's primary result codes: BUSY 5, LOCKED 6, IOERR 10, FULL 13, CANTOPEN 14; extended ones carry them in the low byte.
-            Self::Database(sqlx::Error::Database(e)) => {
-                e.code().and_then(|c| c.parse::<u32>().ok()).is_some_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13 | 14))
+            Self::Unreachable { .. } | Self::Database(sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed) => true,
+            Self::Database(sqlx::Error::Database(error)) => {
+                let code = error.code().unwrap_or_default();
+                if error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some() { is_transient_state(&code) } else { is_transient_result(&code) }
             }
             _ => false,
+        }
+    }
+}
+
+/// SQLite's primary result codes BUSY 5, LOCKED 6, IOERR 10, FULL 13, CANTOPEN 14; extended ones carry them in the low byte.
+fn is_transient_result(code: &str) -> bool {
+    code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13 | 14))
+}
+
+/// PostgreSQL's classes of states: connections, transactions rolled back for others, resources, locks and timeouts, an operator, the
+/// system; and a server that became read-only, as a primary does that another takes over from.
+fn is_transient_state(code: &str) -> bool {
+    ["08", "40", "53", "55", "57", "58", "25P03", "25006"].iter().any(|class| code.starts_with(class))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_succeed_later_is_told_from_what_will_not() {
+        for (code, want) in [("5", true), ("517", true), ("13", true), ("1", false), ("2067", false), ("x", false)] {
+            assert_eq!(is_transient_result(code), want, "{code}");
+        }
+        for (code, want) in
+            [("57P01", true), ("08006", true), ("53100", true), ("55P03", true), ("25006", true), ("23505", false), ("42P01", false), ("25P02", false)]
+        {
+            assert_eq!(is_transient_state(code), want, "{code}");
         }
     }
 }

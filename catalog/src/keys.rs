@@ -35,7 +35,7 @@ impl Catalog {
         let domains: String = row.try_get("allowed_domains")?;
         Ok(Some(ProjectKey {
             key_id: row.try_get::<i64, _>("key_id")? as KeyId,
-            enabled: row.try_get("enabled")?,
+            enabled: row.try_get::<i64, _>("enabled")? != 0,
             project: project_of(&row)?,
             allowed_domains: serde_json::from_str(&domains).map_err(|_| CatalogError::Corrupt { what: format!("the allowed domains {domains:?}") })?,
         }))
@@ -44,16 +44,17 @@ impl Catalog {
 
 #[cfg(test)]
 mod tests {
-    use crate::projects::tests::catalog;
+    use crate::testing::{Place, in_both_databases};
     use weir_protocol::PublicKey;
 
-    #[tokio::test]
-    async fn a_key_leads_to_its_project() {
-        let (_dir, catalog) = catalog().await;
+    async fn a_key_leads_to_its_project(place: Place) {
+        let catalog = place.open().await;
         catalog.create_first_project(5).await.unwrap();
         let shop = catalog.create_project("shop", 5).await.unwrap();
         let key = catalog.key(shop.public_key).await.unwrap().unwrap();
         assert_eq!((key.project.slug.as_str(), key.enabled, key.allowed_domains), ("shop", true, vec!["*".to_owned()]));
         assert_eq!(catalog.key(PublicKey([9; 16])).await.unwrap(), None);
     }
+
+    in_both_databases!(a_key_leads_to_its_project);
 }

@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row};
 use uuid::Uuid;
 
-use crate::database::Catalog;
+use crate::database::{Catalog, Dialect};
 use crate::error::CatalogError;
 
 /// A column, or a field of a nested one.
@@ -94,7 +94,7 @@ fn time_text(time: chrono::DateTime<chrono::Utc>) -> String {
 impl Catalog {
     /// Makes the lake have these tables, with its files below `data_path`, and returns their ids.
     pub async fn ensure_lake(&self, tables: &[LakeTable], data_path: &Path) -> Result<Lake, CatalogError> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.begin_writing().await?;
         ensure_metadata(&mut transaction, data_path).await?;
         let present = read_lake(&mut transaction).await?;
         let mut change = Change::begin(&mut transaction).await?;
@@ -155,7 +155,7 @@ impl Catalog {
 }
 
 /// The first rows of a lake; a later start only corrects where its files are, since a data directory may be moved.
-async fn ensure_metadata(connection: &mut SqliteConnection, data_path: &Path) -> Result<(), CatalogError> {
+async fn ensure_metadata(connection: &mut AnyConnection, data_path: &Path) -> Result<(), CatalogError> {
     let data_path = format!("{}/", data_path.display());
     let moved = sqlx::query("UPDATE ducklake_metadata SET value = $1 WHERE \"key\" = 'data_path'").bind(&data_path).execute(&mut *connection).await?;
     if moved.rows_affected() > 0 {
@@ -164,17 +164,15 @@ async fn ensure_metadata(connection: &mut SqliteConnection, data_path: &Path) ->
     for (key, value) in [("version", "1.0"), ("created_by", concat!("Weir ", env!("CARGO_PKG_VERSION"))), ("data_path", &data_path), ("encrypted", "false")] {
         sqlx::query("INSERT INTO ducklake_metadata (\"key\", value) VALUES ($1, $2)").bind(key).bind(value).execute(&mut *connection).await?;
     }
-    sqlx::query("INSERT INTO ducklake_snapshot VALUES (0, $1, 0, 1, 0)").bind(snapshot_time()).execute(&mut *connection).await?;
+    let sql = Dialect::of(connection).statement("INSERT INTO ducklake_snapshot VALUES (0, $1::timestamptz, 0, 1, 0)");
+    sqlx::query(sql).bind(snapshot_time()).execute(&mut *connection).await?;
     sqlx::query("INSERT INTO ducklake_snapshot_changes VALUES (0, 'created_schema:\"main\"', NULL, NULL, NULL)").execute(&mut *connection).await?;
-    sqlx::query("INSERT INTO ducklake_schema VALUES (0, $1, 0, NULL, $2, 'main/', 1)")
-        .bind(Uuid::new_v4().to_string())
-        .bind(SCHEMA)
-        .execute(&mut *connection)
-        .await?;
+    let sql = Dialect::of(connection).statement("INSERT INTO ducklake_schema VALUES (0, $1::uuid, 0, NULL, $2, 'main/', TRUE)");
+    sqlx::query(sql).bind(Uuid::new_v4().to_string()).bind(SCHEMA).execute(&mut *connection).await?;
     Ok(())
 }
 
-async fn read_lake(connection: &mut SqliteConnection) -> Result<Lake, CatalogError> {
+async fn read_lake(connection: &mut AnyConnection) -> Result<Lake, CatalogError> {
     let mut lake = Lake::default();
     let tables = sqlx::query(
         "SELECT t.table_id, t.table_name, p.partition_id FROM ducklake_table t
@@ -198,7 +196,7 @@ async fn read_lake(connection: &mut SqliteConnection) -> Result<Lake, CatalogErr
 }
 
 /// Ids and types by path. A parent's id is below its children's, so one pass in the order of ids finds every path.
-fn paths(rows: &[SqliteRow]) -> Result<BTreeMap<String, (i64, String)>, CatalogError> {
+fn paths(rows: &[AnyRow]) -> Result<BTreeMap<String, (i64, String)>, CatalogError> {
     let mut path_of: BTreeMap<i64, String> = BTreeMap::new();
     let mut columns = BTreeMap::new();
     for row in rows {
@@ -226,7 +224,7 @@ pub(crate) struct Change {
 
 impl Change {
     /// The snapshot after the newest. Only for who holds the catalog's lock for writing.
-    pub(crate) async fn begin(connection: &mut SqliteConnection) -> Result<Self, CatalogError> {
+    pub(crate) async fn begin(connection: &mut AnyConnection) -> Result<Self, CatalogError> {
         let row = sqlx::query("SELECT snapshot_id, schema_version, next_catalog_id, next_file_id FROM ducklake_snapshot ORDER BY snapshot_id DESC LIMIT 1")
             .fetch_one(&mut *connection)
             .await?;
@@ -239,10 +237,11 @@ impl Change {
         })
     }
 
-    async fn create_table(&mut self, connection: &mut SqliteConnection, table: &LakeTable) -> Result<(), CatalogError> {
+    async fn create_table(&mut self, connection: &mut AnyConnection, table: &LakeTable) -> Result<(), CatalogError> {
         let (table_id, partition_id) = (self.next_catalog_id, self.next_catalog_id + 1);
         self.next_catalog_id += 2;
-        sqlx::query("INSERT INTO ducklake_table VALUES ($1, $2, $3, NULL, 0, $4, $5, 1)")
+        let sql = Dialect::of(connection).statement("INSERT INTO ducklake_table VALUES ($1, $2::uuid, $3, NULL, 0, $4, $5, TRUE)");
+        sqlx::query(sql)
             .bind(table_id)
             .bind(Uuid::new_v4().to_string())
             .bind(self.snapshot_id)
@@ -278,7 +277,7 @@ impl Change {
         Ok(())
     }
 
-    async fn append_columns(&mut self, connection: &mut SqliteConnection, table: &LakeTable, ids: &TableIds) -> Result<(), CatalogError> {
+    async fn append_columns(&mut self, connection: &mut AnyConnection, table: &LakeTable, ids: &TableIds) -> Result<(), CatalogError> {
         let mut next_column_id = ids.columns.values().map(|(id, _)| id + 1).max().unwrap_or(1);
         let mut appended = false;
         for column in table.columns.iter().filter(|c| !ids.columns.contains_key(&c.name)) {
@@ -292,7 +291,7 @@ impl Change {
         Ok(())
     }
 
-    async fn altered(&self, connection: &mut SqliteConnection, table_id: i64) -> Result<(), CatalogError> {
+    async fn altered(&self, connection: &mut AnyConnection, table_id: i64) -> Result<(), CatalogError> {
         sqlx::query("INSERT INTO ducklake_schema_versions VALUES ($1, $2, $3)")
             .bind(self.snapshot_id)
             .bind(self.schema_version)
@@ -305,7 +304,7 @@ impl Change {
     /// Writes a column and its children, depth first; returns the next free id. Columns nest a few levels only.
     async fn create_column(
         &self,
-        connection: &mut SqliteConnection,
+        connection: &mut AnyConnection,
         table_id: i64,
         column: &LakeColumn,
         parent: Option<i64>,
@@ -329,11 +328,12 @@ impl Change {
         Ok(next)
     }
 
-    pub(crate) async fn end(self, connection: &mut SqliteConnection) -> Result<(), CatalogError> {
+    pub(crate) async fn end(self, connection: &mut AnyConnection) -> Result<(), CatalogError> {
         if self.made.is_empty() {
             return Ok(());
         }
-        sqlx::query("INSERT INTO ducklake_snapshot VALUES ($1, $2, $3, $4, $5)")
+        let sql = Dialect::of(connection).statement("INSERT INTO ducklake_snapshot VALUES ($1, $2::timestamptz, $3, $4, $5)");
+        sqlx::query(sql)
             .bind(self.snapshot_id)
             .bind(snapshot_time())
             .bind(self.schema_version)
@@ -353,7 +353,7 @@ impl Change {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::projects::tests::catalog;
+    use crate::testing::{Place, in_both_databases};
 
     pub(crate) fn column(name: &str, column_type: &'static str, children: Vec<LakeColumn>) -> LakeColumn {
         LakeColumn { name: name.to_owned(), column_type, nullable: true, children }
@@ -365,19 +365,20 @@ pub(crate) mod tests {
         LakeTable { name: "errors", columns, partition_column: "received" }
     }
 
-    #[tokio::test]
-    async fn tables_are_created_once_and_columns_are_appended() {
-        let (dir, catalog) = catalog().await;
-        let lake = catalog.ensure_lake(&[table()], dir.path()).await.unwrap();
+    async fn tables_are_created_once_and_columns_are_appended(place: Place) {
+        let catalog = place.open().await;
+        let lake = catalog.ensure_lake(&[table()], place.dir()).await.unwrap();
         let ids = |lake: &Lake| ["received", "frames", "frames.element", "frames.element.lineno", "level", "dist"].map(|p| lake.column_id("errors", p));
         assert_eq!(ids(&lake), [Some(1), Some(2), Some(3), Some(4), Some(5), None]);
         let snapshots = || async { sqlx::query_scalar::<_, i64>("SELECT max(snapshot_id) FROM ducklake_snapshot").fetch_one(&catalog.pool).await.unwrap() };
-        catalog.ensure_lake(&[table()], dir.path()).await.unwrap();
+        catalog.ensure_lake(&[table()], place.dir()).await.unwrap();
         assert_eq!(snapshots().await, 1, "nothing changed, so there is no new snapshot");
         let mut grown = table();
         grown.columns.push(column("dist", "varchar", vec![]));
-        let lake = catalog.ensure_lake(&[grown], dir.path()).await.unwrap();
+        let lake = catalog.ensure_lake(&[grown], place.dir()).await.unwrap();
         assert_eq!(ids(&lake), [Some(1), Some(2), Some(3), Some(4), Some(5), Some(6)]);
         assert_eq!(snapshots().await, 2);
     }
+
+    in_both_databases!(tables_are_created_once_and_columns_are_appended);
 }

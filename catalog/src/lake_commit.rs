@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sqlx::{Row, SqliteConnection};
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use weir_protocol::deletion::Deletion;
 
-use crate::database::Catalog;
+use crate::alerts::ROWS_PER_STATEMENT;
+use crate::database::{Catalog, Dialect, flag};
 use crate::error::CatalogError;
 use crate::lake::{Change, Lake, TableIds};
 use crate::state::{GroupHashRow, IssueStateRow};
@@ -87,20 +88,13 @@ impl Catalog {
     /// Takes a partition of the journal over: whoever held it before cannot commit any more. Returns the generation with
     /// which to commit.
     pub async fn take_partition(&self, partition: u16, now_ms: u64) -> Result<i64, CatalogError> {
-        let generation = sqlx::query_scalar(
-            "INSERT INTO weir_partition_owner VALUES ($1, 1, $2)
-             ON CONFLICT (partition_id) DO UPDATE SET generation = generation + 1, taken_ms = excluded.taken_ms RETURNING generation",
-        )
-        .bind(i64::from(partition))
-        .bind(now_ms as i64)
-        .fetch_one(&self.pool)
-        .await?;
-        Ok(generation)
+        self.take_partitions(&[partition], now_ms).await
     }
 
     /// Takes partitions of the journal over, all under one generation, which no other take ever has. Returns the generation with which
     /// to commit.
     pub async fn take_partitions(&self, partitions: &[u16], now_ms: u64) -> Result<i64, CatalogError> {
+        // It waits for a commit that is under way, so that what is restored afterwards is all that there will be of the one before.
         let mut writing = self.begin_writing().await?;
         let generation: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(generation), 0) + 1 FROM weir_partition_owner").fetch_one(&mut *writing).await?;
         for partition in partitions {
@@ -123,7 +117,7 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError::Fenced`] where another process took the partition over; [`CatalogError::Database`] else.
     pub async fn commit(&self, lake: &Lake, commit: &Commit) -> Result<Committed, CatalogError> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.begin_writing().await?;
         check_fence(&mut transaction, &commit.offsets, commit.generation).await?;
         if let Some(snapshot_id) = committed_before(&mut transaction, commit).await? {
             return Ok(Committed { snapshot_id });
@@ -149,7 +143,7 @@ impl Catalog {
 }
 
 /// Checks that none of the partitions was taken over since this process took it.
-pub(crate) async fn check_fence(connection: &mut SqliteConnection, offsets: &BTreeMap<u16, u64>, generation: i64) -> Result<(), CatalogError> {
+pub(crate) async fn check_fence(connection: &mut AnyConnection, offsets: &BTreeMap<u16, u64>, generation: i64) -> Result<(), CatalogError> {
     for partition in offsets.keys() {
         check_generation(connection, *partition, generation).await?;
     }
@@ -157,7 +151,7 @@ pub(crate) async fn check_fence(connection: &mut SqliteConnection, offsets: &BTr
 }
 
 /// Fails where another process took the partition over.
-pub(crate) async fn check_generation(connection: &mut SqliteConnection, partition: u16, mine: i64) -> Result<(), CatalogError> {
+pub(crate) async fn check_generation(connection: &mut AnyConnection, partition: u16, mine: i64) -> Result<(), CatalogError> {
     let found: i64 = sqlx::query_scalar("SELECT generation FROM weir_partition_owner WHERE partition_id = $1")
         .bind(i64::from(partition))
         .fetch_one(&mut *connection)
@@ -167,7 +161,7 @@ pub(crate) async fn check_generation(connection: &mut SqliteConnection, partitio
 
 /// The snapshot of the same commit, where it was made already: a disk may fail after a transaction is durable and before its
 /// success is told, and then the commit is tried again.
-async fn committed_before(connection: &mut SqliteConnection, commit: &Commit) -> Result<Option<i64>, CatalogError> {
+async fn committed_before(connection: &mut AnyConnection, commit: &Commit) -> Result<Option<i64>, CatalogError> {
     let mut found = None;
     for (partition, offset) in &commit.offsets {
         let row: Option<i64> = sqlx::query_scalar("SELECT snapshot_id FROM weir_commit WHERE partition_id = $1 AND next_offset = $2 AND tick_ms = $3")
@@ -185,7 +179,7 @@ async fn committed_before(connection: &mut SqliteConnection, commit: &Commit) ->
 }
 
 /// Registers the files as one snapshot; without files the newest snapshot stands.
-async fn insert_snapshot(connection: &mut SqliteConnection, lake: &Lake, commit: &Commit) -> Result<i64, CatalogError> {
+async fn insert_snapshot(connection: &mut AnyConnection, lake: &Lake, commit: &Commit) -> Result<i64, CatalogError> {
     let mut change = Change::begin(connection).await?;
     let snapshot_id = change.snapshot_id;
     if commit.files.is_empty() {
@@ -203,13 +197,7 @@ async fn insert_snapshot(connection: &mut SqliteConnection, lake: &Lake, commit:
     Ok(snapshot_id)
 }
 
-pub(crate) async fn insert_file(
-    connection: &mut SqliteConnection,
-    table: &TableIds,
-    file: &NewFile,
-    snapshot_id: i64,
-    file_id: i64,
-) -> Result<(), CatalogError> {
+pub(crate) async fn insert_file(connection: &mut AnyConnection, table: &TableIds, file: &NewFile, snapshot_id: i64, file_id: i64) -> Result<(), CatalogError> {
     let (rows, bytes) = (file.rows as i64, file.bytes as i64);
     let updated = sqlx::query(
         "UPDATE ducklake_table_stats SET record_count = record_count + $2, next_row_id = next_row_id + $2, file_size_bytes = file_size_bytes + $3 WHERE table_id = $1",
@@ -224,7 +212,7 @@ pub(crate) async fn insert_file(
     }
     sqlx::query(
         "INSERT INTO ducklake_data_file
-         SELECT $1, $2, $3, NULL, NULL, $4, 1, 'parquet', $5, $6, $7, next_row_id - $5, $8, NULL, NULL, NULL FROM ducklake_table_stats WHERE table_id = $2",
+         SELECT $1, $2, $3, NULL, NULL, $4, TRUE, 'parquet', $5, $6, $7, next_row_id - $5, $8, NULL, NULL, NULL FROM ducklake_table_stats WHERE table_id = $2",
     )
     .bind(file_id)
     .bind(table.table_id)
@@ -246,69 +234,101 @@ pub(crate) async fn insert_file(
             .execute(&mut *connection)
             .await?;
     }
-    for statistics in &file.statistics {
-        let (column_id, column_type) =
+    let statistics = file.statistics.iter().map(|statistics| {
+        let column =
             table.columns.get(&statistics.path).ok_or_else(|| CatalogError::Corrupt { what: format!("no column {} of {}", statistics.path, file.table) })?;
-        insert_statistics(connection, table.table_id, *column_id, column_type, file_id, statistics).await?;
+        Ok(KnownColumn::of(column, statistics))
+    });
+    insert_statistics(connection, table.table_id, file_id, &statistics.collect::<Result<Vec<_>, CatalogError>>()?).await
+}
+
+/// Statistics of a column as they are stored.
+struct KnownColumn<'a> {
+    column_id: i64,
+    column_type: &'a str,
+    statistics: &'a ColumnStatistics,
+    bounds: Bounds,
+    /// JSON has no NaN, so no column of ours ever holds one.
+    contains_nan: Option<bool>,
+}
+
+impl<'a> KnownColumn<'a> {
+    fn of((column_id, column_type): &'a (i64, String), statistics: &'a ColumnStatistics) -> Self {
+        let bounds = statistics.bounds.as_ref().map(|(min, max)| (lower(min), upper(max))).unzip();
+        Self { column_id: *column_id, column_type, statistics, bounds, contains_nan: column_type.starts_with("float").then_some(false) }
+    }
+}
+
+/// Registers the statistics of a file, and widens those of its table. A file has a hundred columns, and a database may be some way
+/// off: what can be one statement is one.
+async fn insert_statistics(connection: &mut AnyConnection, table_id: i64, file_id: i64, columns: &[KnownColumn<'_>]) -> Result<(), CatalogError> {
+    for some in columns.chunks(ROWS_PER_STATEMENT) {
+        let sql = format!(
+            "INSERT INTO ducklake_file_column_stats (data_file_id, table_id, column_id, column_size_bytes, value_count, null_count, min_value, max_value, contains_nan)
+             VALUES {}",
+            Dialect::of(connection).parameters(some.len(), 9)
+        );
+        let query = some.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, column| {
+            query
+                .bind(file_id)
+                .bind(table_id)
+                .bind(column.column_id)
+                .bind(column.statistics.bytes as i64)
+                .bind((column.statistics.values - column.statistics.nulls) as i64)
+                .bind(column.statistics.nulls as i64)
+                .bind(column.bounds.0.clone())
+                .bind(column.bounds.1.clone())
+                .bind(column.contains_nan)
+        });
+        query.persistent(false).execute(&mut *connection).await?;
+    }
+    let rows = sqlx::query("SELECT column_id, contains_null, min_value, max_value FROM ducklake_table_column_stats WHERE table_id = $1")
+        .bind(table_id)
+        .fetch_all(&mut *connection)
+        .await?;
+    let mut known: BTreeMap<i64, (bool, Bounds)> = BTreeMap::new();
+    for row in rows {
+        let contains_null = flag(&row, "contains_null")?.unwrap_or(true);
+        known.insert(row.try_get("column_id")?, (contains_null, (row.try_get("min_value")?, row.try_get("max_value")?)));
+    }
+    for column in columns {
+        let nulls = column.statistics.nulls > 0;
+        let Some((contains_null, bounds)) = known.get(&column.column_id) else {
+            sqlx::query("INSERT INTO ducklake_table_column_stats VALUES ($1, $2, $3, $4, $5, $6, NULL)")
+                .bind(table_id)
+                .bind(column.column_id)
+                .bind(nulls)
+                .bind(column.contains_nan)
+                .bind(&column.bounds.0)
+                .bind(&column.bounds.1)
+                .execute(&mut *connection)
+                .await?;
+            continue;
+        };
+        let wider = widened(column.column_type, bounds.clone(), column.bounds.clone());
+        if wider == *bounds && (*contains_null || !nulls) {
+            continue;
+        }
+        sqlx::query("UPDATE ducklake_table_column_stats SET contains_null = $3, min_value = $4, max_value = $5 WHERE table_id = $1 AND column_id = $2")
+            .bind(table_id)
+            .bind(column.column_id)
+            .bind(*contains_null || nulls)
+            .bind(wider.0)
+            .bind(wider.1)
+            .execute(&mut *connection)
+            .await?;
     }
     Ok(())
 }
 
-async fn insert_statistics(
-    connection: &mut SqliteConnection,
-    table_id: i64,
-    column_id: i64,
-    column_type: &str,
-    file_id: i64,
-    statistics: &ColumnStatistics,
-) -> Result<(), CatalogError> {
-    // JSON has no NaN, so no column of ours ever holds one.
-    let contains_nan = column_type.starts_with("float").then_some(0i64);
-    let (min, max) = statistics.bounds.clone().unzip();
-    sqlx::query("INSERT INTO ducklake_file_column_stats VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, NULL)")
-        .bind(file_id)
-        .bind(table_id)
-        .bind(column_id)
-        .bind(statistics.bytes as i64)
-        .bind((statistics.values - statistics.nulls) as i64)
-        .bind(statistics.nulls as i64)
-        .bind(&min)
-        .bind(&max)
-        .bind(contains_nan)
-        .execute(&mut *connection)
-        .await?;
-    let row = sqlx::query("SELECT contains_null, min_value, max_value FROM ducklake_table_column_stats WHERE table_id = $1 AND column_id = $2")
-        .bind(table_id)
-        .bind(column_id)
-        .fetch_optional(&mut *connection)
-        .await?;
-    let Some(row) = row else {
-        sqlx::query("INSERT INTO ducklake_table_column_stats VALUES ($1, $2, $3, $4, $5, $6, NULL)")
-            .bind(table_id)
-            .bind(column_id)
-            .bind(statistics.nulls > 0)
-            .bind(contains_nan)
-            .bind(&min)
-            .bind(&max)
-            .execute(&mut *connection)
-            .await?;
-        return Ok(());
-    };
-    let (old_min, old_max): (Option<String>, Option<String>) = (row.try_get("min_value")?, row.try_get("max_value")?);
-    let (new_min, new_max) = widened(column_type, (old_min.clone(), old_max.clone()), (min, max));
-    let contains_null = row.try_get::<Option<bool>, _>("contains_null")?.unwrap_or(true);
-    if (&new_min, &new_max) == (&old_min, &old_max) && (contains_null || statistics.nulls == 0) {
-        return Ok(());
-    }
-    sqlx::query("UPDATE ducklake_table_column_stats SET contains_null = $3, min_value = $4, max_value = $5 WHERE table_id = $1 AND column_id = $2")
-        .bind(table_id)
-        .bind(column_id)
-        .bind(contains_null || statistics.nulls > 0)
-        .bind(new_min)
-        .bind(new_max)
-        .execute(&mut *connection)
-        .await?;
-    Ok(())
+/// A lower bound as a database takes it: PostgreSQL has no text with a zero byte. What comes before it is less.
+fn lower(text: &str) -> String {
+    text.split('\0').next().unwrap_or_default().to_owned()
+}
+
+/// An upper bound, likewise: what comes before the zero byte and the next greater character.
+fn upper(text: &str) -> String {
+    text.split_once('\0').map_or_else(|| text.to_owned(), |(before, _)| format!("{before}\u{1}"))
 }
 
 type Bounds = (Option<String>, Option<String>);
@@ -339,7 +359,7 @@ fn is_less(column_type: &str, a: &str, b: &str) -> bool {
 pub(crate) mod tests {
     use super::*;
     use crate::lake::tests::table;
-    use crate::projects::tests::catalog;
+    use crate::testing::{Place, in_both_databases};
 
     pub(crate) fn file(path: &str, level: (&str, &str)) -> NewFile {
         let statistics =
@@ -347,10 +367,9 @@ pub(crate) mod tests {
         NewFile { table: "errors", path: path.to_owned(), rows: 3, bytes: 100, footer_bytes: 40, date: (2026, 11, 23), statistics }
     }
 
-    #[tokio::test]
-    async fn files_offsets_and_state_are_committed_together_and_come_back() {
-        let (dir, catalog) = catalog().await;
-        let lake = catalog.ensure_lake(&[table()], dir.path()).await.unwrap();
+    async fn files_offsets_and_state_are_committed_together_and_come_back(place: Place) {
+        let catalog = place.open().await;
+        let lake = catalog.ensure_lake(&[table()], place.dir()).await.unwrap();
         let generation = catalog.take_partition(0, 1).await.unwrap();
         let issue = |state: &str| IssueStateRow { project_id: 1, group_id: 9, state: state.to_owned() };
         let commit = |offset, files, state| Commit {
@@ -379,10 +398,9 @@ pub(crate) mod tests {
         assert_eq!(starts, [0, 3]);
     }
 
-    #[tokio::test]
-    async fn a_process_that_lost_its_partition_commits_nothing() {
-        let (dir, catalog) = catalog().await;
-        let lake = catalog.ensure_lake(&[table()], dir.path()).await.unwrap();
+    async fn a_process_that_lost_its_partition_commits_nothing(place: Place) {
+        let catalog = place.open().await;
+        let lake = catalog.ensure_lake(&[table()], place.dir()).await.unwrap();
         let mine = catalog.take_partition(0, 1).await.unwrap();
         let theirs = catalog.take_partition(0, 2).await.unwrap();
         let commit = Commit { generation: mine, offsets: [(0, 5)].into(), files: vec![file("a", ("a", "b"))], ..Commit::default() };
@@ -392,10 +410,66 @@ pub(crate) mod tests {
         assert!(catalog.restore().await.unwrap().offsets.is_empty());
     }
 
-    #[tokio::test]
-    async fn partitions_are_taken_together_and_each_is_fenced() {
-        let (dir, catalog) = catalog().await;
-        let lake = catalog.ensure_lake(&[table()], dir.path()).await.unwrap();
+    async fn text_with_a_zero_byte_is_bounded_by_text_without(place: Place) {
+        let catalog = place.open().await;
+        let lake = catalog.ensure_lake(&[table()], place.dir()).await.unwrap();
+        let generation = catalog.take_partition(0, 1).await.unwrap();
+        let commit = Commit { generation, offsets: [(0, 5)].into(), files: vec![file("a", ("a\0x", "b\0x"))], ..Commit::default() };
+        catalog.commit(&lake, &commit).await.unwrap();
+        let bounds = &catalog.lake_files(&lake, &["level"]).await.unwrap()[0].bounds["level"];
+        assert_eq!((bounds.0.as_str(), bounds.1.as_str()), ("a", "b\u{1}"));
+        assert!("a" < "a\0x" && "b\0x" < "b\u{1}");
+    }
+
+    /// What a commit finds that waited for the other's transaction: either order is right, and never half of one.
+    async fn a_commit_and_a_takeover_at_once_leave_no_commit_behind_the_takeover(place: Place) {
+        let (first, second) = (place.open().await, place.open().await);
+        let lake = first.ensure_lake(&[table()], place.dir()).await.unwrap();
+        let mut generation = first.take_partition(0, 1).await.unwrap();
+        for offset in 1..20 {
+            let commit = Commit { generation, offsets: [(0, offset)].into(), files: vec![file(&format!("f{offset}"), ("a", "b"))], ..Commit::default() };
+            let committing = tokio::spawn({
+                let (first, lake) = (first.clone(), lake.clone());
+                async move { first.commit(&lake, &commit).await }
+            });
+            generation = second.take_partition(0, 2).await.unwrap();
+            let restored = second.restore().await.unwrap().offsets.get(&0).copied();
+            match committing.await.unwrap() {
+                Ok(_) => assert_eq!(restored, Some(offset), "a commit after the takeover, which did not see it"),
+                Err(error) => {
+                    assert!(matches!(error, CatalogError::Fenced { .. }), "{error}");
+                    assert_ne!(restored, Some(offset));
+                }
+            }
+        }
+    }
+
+    async fn many_writers_at_once_take_turns(place: Place) {
+        let catalogs = [place.open().await, place.open().await, place.open().await];
+        let lake = catalogs[0].ensure_lake(&[table()], place.dir()).await.unwrap();
+        let writers = (0..3u16).map(|partition| {
+            let (catalog, lake) = (catalogs[usize::from(partition)].clone(), lake.clone());
+            tokio::spawn(async move {
+                let generation = catalog.take_partition(partition, 1).await.unwrap();
+                for offset in 1..=10u64 {
+                    let files = vec![file(&format!("p{partition}-{offset}"), ("a", "b"))];
+                    catalog.commit(&lake, &Commit { generation, offsets: [(partition, offset)].into(), files, ..Commit::default() }).await.unwrap();
+                }
+            })
+        });
+        for writer in writers.collect::<Vec<_>>() {
+            writer.await.unwrap();
+        }
+        let starts: Vec<i64> =
+            sqlx::query_scalar("SELECT row_id_start FROM ducklake_data_file ORDER BY data_file_id").fetch_all(&catalogs[0].pool).await.unwrap();
+        assert_eq!(starts, (0..30).map(|i| i * 3).collect::<Vec<i64>>(), "no number was given twice");
+        let snapshots: i64 = sqlx::query_scalar("SELECT max(snapshot_id) FROM ducklake_snapshot").fetch_one(&catalogs[0].pool).await.unwrap();
+        assert_eq!(snapshots, 31);
+    }
+
+    async fn partitions_are_taken_together_and_each_is_fenced(place: Place) {
+        let catalog = place.open().await;
+        let lake = catalog.ensure_lake(&[table()], place.dir()).await.unwrap();
         let first = catalog.take_partitions(&[0, 1, 2], 1).await.unwrap();
         let commit =
             |generation, partitions: &[u16], offset| Commit { generation, offsets: partitions.iter().map(|p| (*p, offset)).collect(), ..Commit::default() };
@@ -421,4 +495,13 @@ pub(crate) mod tests {
         check("varchar", ("9", "a"), ("10", "A"), ("10", "a"));
         assert_eq!(widened("int64", (None, None), (Some("1".into()), Some("2".into()))), (Some("1".into()), Some("2".into())));
     }
+
+    in_both_databases!(
+        files_offsets_and_state_are_committed_together_and_come_back,
+        text_with_a_zero_byte_is_bounded_by_text_without,
+        a_commit_and_a_takeover_at_once_leave_no_commit_behind_the_takeover,
+        many_writers_at_once_take_turns,
+        a_process_that_lost_its_partition_commits_nothing,
+        partitions_are_taken_together_and_each_is_fenced
+    );
 }

@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use sqlx::{Row, SqliteConnection};
+use sqlx::{AnyConnection, Row};
 use weir_protocol::ids::ProjectId;
 
-use crate::database::Catalog;
+use crate::database::{Catalog, Dialect, flag};
 use crate::error::CatalogError;
 use crate::lake::{Change, Lake, SCHEMA, TableIds, snapshot_text, snapshot_time};
 use crate::lake_commit::{MAINTENANCE, NewFile, check_generation, insert_file, widened};
@@ -124,14 +124,19 @@ impl Catalog {
         Ok(files)
     }
 
-    /// Puts files in the place of others, as one snapshot. Either all of it is there afterwards, or none of it.
+    /// Puts files in the place of others, as one snapshot. Either all of it is there afterwards, or none of it. The same replacement
+    /// tried again, since nobody told that it was made, changes nothing.
     ///
     /// # Errors
     /// [`CatalogError::Fenced`] where another process took over; [`CatalogError::Conflict`] where a file was replaced already or
     /// another program has marked rows of it as deleted.
     pub async fn replace(&self, lake: &Lake, replacement: &Replacement) -> Result<i64, CatalogError> {
         let table = lake.tables.get(replacement.table).ok_or_else(|| CatalogError::Corrupt { what: format!("no table {}", replacement.table) })?;
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.begin_writing().await?;
+        // Before the fence: what was made before another process took over was made.
+        if let Some(snapshot_id) = replaced_before(&mut transaction, table, replacement).await? {
+            return Ok(snapshot_id);
+        }
         check_generation(&mut transaction, MAINTENANCE, replacement.generation).await?;
         let mut change = Change::begin(&mut transaction).await?;
         let snapshot_id = change.snapshot_id;
@@ -170,23 +175,24 @@ impl Catalog {
     /// Expires the snapshots that were replaced before a moment (Unix milliseconds), and schedules the files for deletion that
     /// only they named. Returns how many files.
     pub async fn expire_snapshots(&self, replaced_before_ms: u64) -> Result<u64, CatalogError> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.begin_writing().await?;
         // The snapshot that was the newest at that moment is still in use; what came before it is not.
-        let keep: Option<i64> = sqlx::query_scalar("SELECT max(snapshot_id) FROM ducklake_snapshot WHERE snapshot_time <= $1")
-            .bind(snapshot_text(replaced_before_ms))
-            .fetch_one(&mut *transaction)
-            .await?;
+        let keep: Option<i64> =
+            sqlx::query_scalar(self.dialect.statement("SELECT max(snapshot_id) FROM ducklake_snapshot WHERE snapshot_time <= $1::timestamptz"))
+                .bind(snapshot_text(replaced_before_ms))
+                .fetch_one(&mut *transaction)
+                .await?;
         let Some(keep) = keep else { return Ok(0) };
         let expired = sqlx::query("DELETE FROM ducklake_snapshot WHERE snapshot_id < $1").bind(keep).execute(&mut *transaction).await?;
         if expired.rows_affected() == 0 {
             return Ok(0);
         }
         sqlx::query("DELETE FROM ducklake_snapshot_changes WHERE snapshot_id < $1").bind(keep).execute(&mut *transaction).await?;
-        let scheduled = sqlx::query(
+        let scheduled = sqlx::query(self.dialect.statement(
             "INSERT INTO ducklake_files_scheduled_for_deletion
-             SELECT f.data_file_id, $2 || t.path || f.path, 1, $3 FROM ducklake_data_file f
+             SELECT f.data_file_id, $2 || t.path || f.path, TRUE, $3::timestamptz FROM ducklake_data_file f
              JOIN ducklake_table t ON t.table_id = f.table_id AND t.end_snapshot IS NULL WHERE f.end_snapshot <= $1",
-        )
+        ))
         .bind(keep)
         .bind(format!("{SCHEMA}/"))
         .bind(snapshot_time())
@@ -210,7 +216,7 @@ impl Catalog {
         rows.iter()
             .map(|row| {
                 let path: String = row.try_get("path")?;
-                let relative = row.try_get::<Option<bool>, _>("path_is_relative")?.unwrap_or(true);
+                let relative = flag(row, "path_is_relative")?.unwrap_or(true);
                 let path = if relative { Path::new(&data_path).join(path) } else { PathBuf::from(path) };
                 Ok(ScheduledFile { id: row.try_get("data_file_id")?, path })
             })
@@ -219,7 +225,7 @@ impl Catalog {
 
     /// Takes files that were removed from the disk off the schedule.
     pub async fn unschedule_files(&self, ids: &[i64]) -> Result<(), CatalogError> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.begin_writing().await?;
         for id in ids {
             sqlx::query("DELETE FROM ducklake_files_scheduled_for_deletion WHERE data_file_id = $1").bind(id).execute(&mut *transaction).await?;
         }
@@ -246,7 +252,7 @@ impl Catalog {
     /// What is on disk by the catalog's account.
     pub async fn lake_totals(&self) -> Result<LakeTotals, CatalogError> {
         let row = sqlx::query(
-            "SELECT count(*) FILTER (WHERE end_snapshot IS NULL) AS files, coalesce(sum(file_size_bytes) FILTER (WHERE end_snapshot IS NULL), 0) AS bytes,
+            "SELECT count(*) FILTER (WHERE end_snapshot IS NULL) AS files, CAST(coalesce(sum(file_size_bytes) FILTER (WHERE end_snapshot IS NULL), 0) AS BIGINT) AS bytes,
                     count(*) FILTER (WHERE end_snapshot IS NOT NULL) + (SELECT count(*) FROM ducklake_files_scheduled_for_deletion) AS replaced
              FROM ducklake_data_file",
         )
@@ -256,9 +262,21 @@ impl Catalog {
         Ok(LakeTotals { files: number("files")?, bytes: number("bytes")?, replaced: number("replaced")? })
     }
 
-    /// Folds the write-ahead log into the database and empties it: what was deleted from the one is then in neither. Says whether
-    /// it could; a reader may need the log still.
+    /// Makes what was deleted leave the database's files. SQLite folds its write-ahead log into the database and empties it; says
+    /// whether it could, since a reader may need the log still. PostgreSQL takes the dead rows out of the tables that deletions touch;
+    /// how long its own log and backups keep them is its operator's to say.
     pub async fn checkpoint(&self) -> Result<bool, CatalogError> {
+        if self.dialect == Dialect::Postgres {
+            let mut connection = self.pool.acquire().await?;
+            // However large the tables are. A statement by itself: VACUUM runs in no transaction.
+            sqlx::query("SET statement_timeout = 0").execute(&mut *connection).await?;
+            for table in DELETED_FROM {
+                sqlx::raw_sql(sqlx::AssertSqlSafe(format!("VACUUM {table}"))).execute(&mut *connection).await?;
+            }
+            // Closed, and its settings with it.
+            connection.close().await?;
+            return Ok(true);
+        }
         let busy: i64 = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&self.pool).await?.try_get(0)?;
         Ok(busy == 0)
     }
@@ -272,6 +290,18 @@ impl Catalog {
     }
 }
 
+/// The tables with rows that a deletion removes or changes.
+const DELETED_FROM: [&str; 8] = [
+    "ducklake_data_file",
+    "ducklake_file_column_stats",
+    "ducklake_table_column_stats",
+    "weir_deletion",
+    "weir_deletion_request",
+    "weir_deleted_identity",
+    "weir_group_hash",
+    "weir_issue_state",
+];
+
 /// The date of a file that Weir wrote: its folder's name.
 fn date_of(path: &str) -> Option<(i32, u32, u32)> {
     let folder = path.split('/').next()?;
@@ -280,8 +310,27 @@ fn date_of(path: &str) -> Option<(i32, u32, u32)> {
     parts.next().is_none().then_some(date)
 }
 
+/// The snapshot of the same replacement, where it was made already: its first new file is registered (names are never used twice), or,
+/// where none comes, the files that go have all gone at once.
+async fn replaced_before(connection: &mut AnyConnection, table: &TableIds, replacement: &Replacement) -> Result<Option<i64>, CatalogError> {
+    if let Some(file) = replacement.new.first() {
+        let begun = sqlx::query_scalar("SELECT begin_snapshot FROM ducklake_data_file WHERE table_id = $1 AND path = $2");
+        return Ok(begun.bind(table.table_id).bind(&file.path).fetch_optional(&mut *connection).await?);
+    }
+    let mut ends = BTreeSet::new();
+    for id in &replacement.old {
+        let ended: Option<Option<i64>> = sqlx::query_scalar("SELECT end_snapshot FROM ducklake_data_file WHERE table_id = $1 AND data_file_id = $2")
+            .bind(table.table_id)
+            .bind(id)
+            .fetch_optional(&mut *connection)
+            .await?;
+        ends.insert(ended.flatten());
+    }
+    Ok(if ends.len() == 1 { ends.pop_first().flatten() } else { None })
+}
+
 /// Ends a file with a snapshot; returns its rows.
-async fn end_file(connection: &mut SqliteConnection, table: &TableIds, id: i64, snapshot_id: i64) -> Result<i64, CatalogError> {
+async fn end_file(connection: &mut AnyConnection, table: &TableIds, id: i64, snapshot_id: i64) -> Result<i64, CatalogError> {
     let deletes: i64 = sqlx::query_scalar("SELECT count(*) FROM ducklake_delete_file WHERE data_file_id = $1 AND end_snapshot IS NULL")
         .bind(id)
         .fetch_one(&mut *connection)
@@ -306,7 +355,7 @@ async fn end_file(connection: &mut SqliteConnection, table: &TableIds, id: i64, 
 }
 
 /// The bounds of a table's columns from those of its files.
-async fn recompute_bounds(connection: &mut SqliteConnection, table: &TableIds) -> Result<(), CatalogError> {
+async fn recompute_bounds(connection: &mut AnyConnection, table: &TableIds) -> Result<(), CatalogError> {
     let rows = sqlx::query(
         "SELECT s.column_id, s.null_count, s.min_value, s.max_value FROM ducklake_file_column_stats s
          JOIN ducklake_data_file f ON f.data_file_id = s.data_file_id WHERE f.table_id = $1 AND f.end_snapshot IS NULL",
@@ -327,7 +376,7 @@ async fn recompute_bounds(connection: &mut SqliteConnection, table: &TableIds) -
     }
     sqlx::query("DELETE FROM ducklake_table_column_stats WHERE table_id = $1").bind(table.table_id).execute(&mut *connection).await?;
     for (column_id, (nulls, (min, max))) in known {
-        let contains_nan = types.get(&column_id).is_some_and(|t| t.starts_with("float")).then_some(0i64);
+        let contains_nan = types.get(&column_id).is_some_and(|t| t.starts_with("float")).then_some(false);
         sqlx::query("INSERT INTO ducklake_table_column_stats VALUES ($1, $2, $3, $4, $5, $6, NULL)")
             .bind(table.table_id)
             .bind(column_id)
@@ -347,23 +396,22 @@ mod tests {
     use crate::lake::tests::table;
     use crate::lake_commit::Commit;
     use crate::lake_commit::tests::file;
-    use crate::projects::tests::catalog;
+    use crate::testing::{Place, in_both_databases};
 
     struct World {
-        _dir: tempfile::TempDir,
         catalog: Catalog,
         lake: Lake,
         generation: i64,
     }
 
     impl World {
-        async fn with(files: Vec<NewFile>) -> Self {
-            let (dir, catalog) = catalog().await;
-            let lake = catalog.ensure_lake(&[table()], dir.path()).await.unwrap();
+        async fn with(place: &Place, files: Vec<NewFile>) -> Self {
+            let catalog = place.open().await;
+            let lake = catalog.ensure_lake(&[table()], place.dir()).await.unwrap();
             let generation = catalog.take_partitions(&[0, MAINTENANCE], 1).await.unwrap();
             let commit = Commit { generation, offsets: [(0, 5)].into(), files, ..Commit::default() };
             catalog.commit(&lake, &commit).await.unwrap();
-            Self { _dir: dir, catalog, lake, generation }
+            Self { catalog, lake, generation }
         }
 
         fn replacement(&self, old: &[i64], new: Vec<NewFile>) -> Replacement {
@@ -389,15 +437,17 @@ mod tests {
         4_000_000_000_000
     }
 
-    #[tokio::test]
-    async fn files_take_the_place_of_others_and_the_others_go_step_by_step() {
+    async fn files_take_the_place_of_others_and_the_others_go_step_by_step(place: Place) {
         let files = vec![file("2026-11-23/a", ("debug", "info")), file("2026-11-23/b", ("error", "zz"))];
-        let world = World::with(files).await;
+        let world = World::with(&place, files).await;
         assert_eq!(world.live().await, [(0, "a".to_owned()), (1, "b".to_owned())]);
         let mut merged = file("2026-11-23/ab", ("debug", "info"));
         merged.rows = 5;
         world.catalog.replace(&world.lake, &world.replacement(&[0, 1], vec![merged])).await.unwrap();
-        assert_eq!(world.live().await, [(2, "ab".to_owned())]);
+        let mut again = file("2026-11-23/ab", ("debug", "info"));
+        again.rows = 5;
+        world.catalog.replace(&world.lake, &world.replacement(&[0, 1], vec![again])).await.unwrap();
+        assert_eq!(world.live().await, [(2, "ab".to_owned())], "the same once more changes nothing");
         assert_eq!(world.bounds().await, ("debug".to_owned(), "info".to_owned()), "a row is gone, and its values with it");
         let (rows, next): (i64, i64) =
             sqlx::query_as("SELECT record_count, next_row_id FROM ducklake_table_stats").fetch_one(&world.catalog.pool).await.unwrap();
@@ -419,9 +469,9 @@ mod tests {
         assert_eq!(world.catalog.lake_totals().await.unwrap(), LakeTotals { files: 1, bytes: 100, replaced: 0 });
     }
 
-    #[tokio::test]
-    async fn what_was_replaced_already_or_marked_by_others_is_a_conflict_and_changes_nothing() {
-        let world = World::with(vec![file("2026-11-23/a", ("a", "b")), file("2026-11-23/b", ("a", "b"))]).await;
+    async fn what_was_replaced_already_or_marked_by_others_is_a_conflict_and_changes_nothing(place: Place) {
+        let world = World::with(&place, vec![file("2026-11-23/a", ("a", "b")), file("2026-11-23/b", ("a", "b"))]).await;
+        world.catalog.replace(&world.lake, &world.replacement(&[0], vec![])).await.unwrap();
         world.catalog.replace(&world.lake, &world.replacement(&[0], vec![])).await.unwrap();
         let again = world.catalog.replace(&world.lake, &world.replacement(&[1, 0], vec![])).await.unwrap_err();
         assert!(matches!(again, CatalogError::Conflict { file: 0 }), "{again}");
@@ -444,4 +494,9 @@ mod tests {
             assert_eq!(date_of(other), None, "{other}");
         }
     }
+
+    in_both_databases!(
+        files_take_the_place_of_others_and_the_others_go_step_by_step,
+        what_was_replaced_already_or_marked_by_others_is_a_conflict_and_changes_nothing
+    );
 }

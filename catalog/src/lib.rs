@@ -23,10 +23,12 @@ mod secret;
 mod sequence;
 mod state;
 mod subscriptions;
+#[cfg(test)]
+mod testing;
 mod tokens;
 
 pub use alerts::{AlertCommit, AlertQuery, AlertRow, RestoredAlerts};
-pub use database::Catalog;
+pub use database::{Catalog, CatalogLocation};
 pub use deletions::PendingDeletion;
 pub use error::CatalogError;
 pub use keys::ProjectKey;

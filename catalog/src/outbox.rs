@@ -5,15 +5,15 @@
 
 use std::collections::BTreeSet;
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use weir_protocol::ids::{OrgId, ProjectId};
 use weir_protocol::limits;
 use weir_protocol::notify::{NotifyTarget, redacted_target};
 use weir_protocol::subscription::{SubscriptionId, Transition};
 
 use crate::alerts::{AlertQuery, ROWS_PER_STATEMENT, key_hash, kind_of};
-use crate::database::Catalog;
+use crate::database::{Catalog, Dialect};
 use crate::error::CatalogError;
 use crate::secret::SecretKey;
 use crate::sequence;
@@ -173,17 +173,14 @@ impl Catalog {
     pub async fn outbox_messages(&self, seqs: &[u64]) -> Result<Vec<OutboxMessage>, CatalogError> {
         let mut messages = Vec::with_capacity(seqs.len());
         for some in seqs.chunks(ROWS_PER_STATEMENT) {
-            let mut statement = QueryBuilder::<Sqlite>::new(
+            let sql = format!(
                 "SELECT o.seq, o.sealed, s.sealed AS subscription_sealed,
                         a.id, a.subscription_id, a.subscription, a.version, a.org_id, a.project_id, a.alert_key, a.kind, a.severity, a.alert_row, a.event_ms, a.fired_ms
-                 FROM weir_outbox o JOIN weir_alert a ON a.id = o.alert_id JOIN weir_subscription s ON s.id = o.subscription_id WHERE o.seq IN (",
+                 FROM weir_outbox o JOIN weir_alert a ON a.id = o.alert_id JOIN weir_subscription s ON s.id = o.subscription_id WHERE o.seq IN {} ORDER BY o.seq",
+                self.dialect.parameters(1, some.len())
             );
-            let mut list = statement.separated(", ");
-            for seq in some {
-                list.push_bind(*seq as i64);
-            }
-            statement.push(") ORDER BY o.seq");
-            let rows = statement.build().persistent(false).fetch_all(&self.pool).await?;
+            let query = some.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, seq| query.bind(*seq as i64));
+            let rows = query.persistent(false).fetch_all(&self.pool).await?;
             for row in &rows {
                 messages.push(message_of(row, &self.secrets)?);
             }
@@ -216,7 +213,7 @@ fn place(seq: i64) -> String {
 
 /// Puts new transitions into the outbox, one row for each target; returns how many rows. What is past the bound, or cannot be
 /// sent at all, is entered in the delivery log as failed.
-pub(crate) async fn enqueue(connection: &mut SqliteConnection, secrets: &SecretKey, transitions: &[&Transition], now_ms: u64) -> Result<usize, CatalogError> {
+pub(crate) async fn enqueue(connection: &mut AnyConnection, secrets: &SecretKey, transitions: &[&Transition], now_ms: u64) -> Result<usize, CatalogError> {
     if transitions.is_empty() {
         return Ok(0);
     }
@@ -241,23 +238,25 @@ pub(crate) async fn enqueue(connection: &mut SqliteConnection, secrets: &SecretK
     for some in taken.chunks(ROWS_PER_STATEMENT) {
         let first = sequence::take(&mut *connection, "outbox", some.len()).await?;
         let sealed = (first..).zip(some).map(|(seq, (_, target, _))| secrets.seal(&place(seq), target)).collect::<Result<Vec<_>, _>>()?;
-        let mut statement = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO weir_outbox (seq, alert_id, receiver, subscription_id, key_hash, host, target, sealed, attempts, due_ms, created_ms) ",
+        let sql = format!(
+            "INSERT INTO weir_outbox (seq, alert_id, receiver, subscription_id, key_hash, host, target, sealed, attempts, due_ms, created_ms) VALUES {}",
+            Dialect::of(connection).parameters(some.len(), 11)
         );
-        statement.push_values((first..).zip(some).zip(sealed), |mut row, ((seq, (transition, target, parsed)), sealed)| {
-            row.push_bind(seq)
-                .push_bind(&transition.id)
-                .push_bind(secrets.hash(target))
-                .push_bind(transition.subscription_id as i64)
-                .push_bind(key_hash(&transition.key))
-                .push_bind(parsed.host())
-                .push_bind(parsed.redacted())
-                .push_bind(sealed)
-                .push_bind(0i64)
-                .push_bind(now_ms as i64)
-                .push_bind(now_ms as i64);
+        let query = (first..).zip(some).zip(sealed).fold(sqlx::query(AssertSqlSafe(sql)), |query, ((seq, (transition, target, parsed)), sealed)| {
+            query
+                .bind(seq)
+                .bind(&transition.id)
+                .bind(secrets.hash(target))
+                .bind(transition.subscription_id as i64)
+                .bind(key_hash(&transition.key))
+                .bind(parsed.host())
+                .bind(parsed.redacted())
+                .bind(sealed)
+                .bind(0i64)
+                .bind(now_ms as i64)
+                .bind(now_ms as i64)
         });
-        statement.build().persistent(false).execute(&mut *connection).await?;
+        query.persistent(false).execute(&mut *connection).await?;
     }
     for (transition, target, error) in refused {
         let log = LogEntry {
@@ -274,7 +273,7 @@ pub(crate) async fn enqueue(connection: &mut SqliteConnection, secrets: &SecretK
     Ok(taken.len())
 }
 
-async fn record(connection: &mut SqliteConnection, result: &DeliveryResult) -> Result<(), CatalogError> {
+async fn record(connection: &mut AnyConnection, result: &DeliveryResult) -> Result<(), CatalogError> {
     let seq = result.seq as i64;
     let row = match &result.outcome {
         DeliveryOutcome::Retry { due_ms, .. } => {
@@ -318,9 +317,10 @@ struct LogEntry<'a> {
     error: Option<&'a str>,
 }
 
-async fn insert_log(connection: &mut SqliteConnection, log: &LogEntry<'_>) -> Result<(), CatalogError> {
+async fn insert_log(connection: &mut AnyConnection, log: &LogEntry<'_>) -> Result<(), CatalogError> {
     let seq = sequence::take(&mut *connection, "delivery", 1).await?;
-    let error: Option<String> = log.error.map(|error| error.chars().take(ERROR_CHARS_MAX).collect());
+    let error: Option<String> =
+        log.error.map(|error| error.chars().take(ERROR_CHARS_MAX).map(|c| if c == '\0' { char::REPLACEMENT_CHARACTER } else { c }).collect());
     sqlx::query("INSERT INTO weir_delivery (seq, alert_id, target, attempt, at_ms, duration_ms, status, error) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)")
         .bind(seq)
         .bind(log.alert_id)
@@ -335,7 +335,7 @@ async fn insert_log(connection: &mut SqliteConnection, log: &LogEntry<'_>) -> Re
     Ok(())
 }
 
-fn message_of(row: &SqliteRow, secrets: &SecretKey) -> Result<OutboxMessage, CatalogError> {
+fn message_of(row: &AnyRow, secrets: &SecretKey) -> Result<OutboxMessage, CatalogError> {
     let (seq, subscription_id): (i64, i64) = (row.try_get("seq")?, row.try_get("subscription_id")?);
     Ok(OutboxMessage {
         seq: seq as u64,
@@ -359,7 +359,7 @@ fn message_of(row: &SqliteRow, secrets: &SecretKey) -> Result<OutboxMessage, Cat
     })
 }
 
-fn entry_of(row: &SqliteRow) -> Result<OutboxEntry, CatalogError> {
+fn entry_of(row: &AnyRow) -> Result<OutboxEntry, CatalogError> {
     Ok(OutboxEntry {
         seq: row.try_get::<i64, _>("seq")? as u64,
         alert_id: row.try_get("alert_id")?,
@@ -373,7 +373,7 @@ fn entry_of(row: &SqliteRow) -> Result<OutboxEntry, CatalogError> {
     })
 }
 
-fn delivery_of(row: &SqliteRow) -> Result<DeliveryRow, CatalogError> {
+fn delivery_of(row: &AnyRow) -> Result<DeliveryRow, CatalogError> {
     let status: &str = row.try_get("status")?;
     Ok(DeliveryRow {
         seq: row.try_get::<i64, _>("seq")? as u64,

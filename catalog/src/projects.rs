@@ -59,20 +59,17 @@ impl Catalog {
             return Err(CatalogError::InvalidName { kind: "project", name: slug.to_owned() });
         }
         let public_key = PublicKey(random_bytes()?);
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let inserted = sqlx::query(
-            "INSERT INTO weir_project (org_id, slug, retention_days, allowed_domains, created_ms) VALUES ($1, $2, $3, '[\"*\"]', $4) ON CONFLICT DO NOTHING",
+        let mut transaction = self.begin_writing().await?;
+        let inserted: Option<i64> = sqlx::query_scalar(
+            "INSERT INTO weir_project (org_id, slug, retention_days, allowed_domains, created_ms) VALUES ($1, $2, $3, '[\"*\"]', $4) ON CONFLICT DO NOTHING RETURNING id",
         )
         .bind(org_id as i64)
         .bind(slug)
         .bind(i64::from(RETENTION_DAYS))
         .bind(now_ms as i64)
-        .execute(&mut *transaction)
+        .fetch_optional(&mut *transaction)
         .await?;
-        if inserted.rows_affected() == 0 {
-            return Err(CatalogError::Exists { kind: "project", name: slug.to_owned() });
-        }
-        let project_id = inserted.last_insert_rowid();
+        let project_id = inserted.ok_or_else(|| CatalogError::Exists { kind: "project", name: slug.to_owned() })?;
         sqlx::query("INSERT INTO weir_project_key (project_id, public_key, enabled, created_ms) VALUES ($1, $2, 1, $3)")
             .bind(project_id)
             .bind(hex(&public_key.0))
@@ -119,12 +116,12 @@ impl Catalog {
 
     /// Two numbers that change when any process creates a project or changes how long one is kept; cheap to ask every second.
     pub async fn projects_version(&self) -> Result<(i64, i64), CatalogError> {
-        Ok(sqlx::query_as("SELECT coalesce(max(id), 0), coalesce(sum(id * retention_days), 0) FROM weir_project").fetch_one(&self.pool).await?)
+        Ok(sqlx::query_as("SELECT coalesce(max(id), 0), CAST(coalesce(sum(id * retention_days), 0) AS BIGINT) FROM weir_project").fetch_one(&self.pool).await?)
     }
 }
 
 /// The project of a row with the columns `org_id, id, slug, retention_days`.
-pub(crate) fn project_of(row: &sqlx::sqlite::SqliteRow) -> Result<Project, CatalogError> {
+pub(crate) fn project_of(row: &sqlx::any::AnyRow) -> Result<Project, CatalogError> {
     Ok(Project {
         org_id: row.try_get::<i64, _>("org_id")? as OrgId,
         project_id: row.try_get::<i64, _>("id")? as ProjectId,
@@ -134,27 +131,20 @@ pub(crate) fn project_of(row: &sqlx::sqlite::SqliteRow) -> Result<Project, Catal
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
+    use crate::testing::{Place, in_both_databases};
 
-    pub(crate) async fn catalog() -> (tempfile::TempDir, Catalog) {
-        let dir = tempfile::tempdir().unwrap();
-        let catalog = Catalog::open(&dir.path().join("catalog.sqlite")).await.unwrap();
-        (dir, catalog)
-    }
-
-    #[tokio::test]
-    async fn the_first_project_is_made_once() {
-        let (_dir, catalog) = catalog().await;
+    async fn the_first_project_is_made_once(place: Place) {
+        let catalog = place.open().await;
         assert!(catalog.create_first_project(5).await.unwrap());
         assert!(!catalog.create_first_project(6).await.unwrap());
         let projects = catalog.projects().await.unwrap();
         assert_eq!(projects.iter().map(|p| (p.project.project_id, p.project.slug.as_str())).collect::<Vec<_>>(), [(1, "default")]);
     }
 
-    #[tokio::test]
-    async fn retention_is_set_by_project() {
-        let (_dir, catalog) = catalog().await;
+    async fn retention_is_set_by_project(place: Place) {
+        let catalog = place.open().await;
         catalog.create_first_project(5).await.unwrap();
         let before = catalog.projects_version().await.unwrap();
         catalog.set_retention("default", 30).await.unwrap();
@@ -165,9 +155,8 @@ pub(crate) mod tests {
         assert!(matches!(catalog.set_retention("shop", 30).await, Err(CatalogError::Unknown { .. })));
     }
 
-    #[tokio::test]
-    async fn names_of_projects() {
-        let (_dir, catalog) = catalog().await;
+    async fn names_of_projects(place: Place) {
+        let catalog = place.open().await;
         catalog.create_first_project(5).await.unwrap();
         for (name, want) in
             [("shop", true), ("shop", false), ("2-go", true), ("", false), ("-x", false), ("Shop", false), ("a b", false), (&"x".repeat(51), false)]
@@ -175,4 +164,6 @@ pub(crate) mod tests {
             assert_eq!(catalog.create_project(name, 5).await.is_ok(), want, "{name:?}");
         }
     }
+
+    in_both_databases!(the_first_project_is_made_once, retention_is_set_by_project, names_of_projects);
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use sqlx::SqlitePool;
+use sqlx::AnyPool;
 use weir_protocol::ids::hex;
 
 use crate::error::CatalogError;
@@ -37,7 +37,7 @@ impl std::fmt::Debug for SecretKey {
 
 impl SecretKey {
     /// Reads the key file, or makes it where the catalog never had one.
-    pub(crate) async fn open(pool: &SqlitePool, path: &Path) -> Result<Self, CatalogError> {
+    pub(crate) async fn open(pool: &AnyPool, path: &Path) -> Result<Self, CatalogError> {
         let lost = |reason: &str| CatalogError::SecretKey { path: path.to_owned(), reason: reason.to_owned() };
         let known: Option<String> = sqlx::query_scalar("SELECT value FROM weir_meta WHERE key = 'secret_key'").fetch_optional(pool).await?;
         let key = match (read(path)?, &known) {
@@ -128,7 +128,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::Catalog;
+    use crate::testing::{Place, in_both_databases};
 
     #[test]
     fn what_is_sealed_opens_with_the_same_key_at_the_same_place_only() {
@@ -144,27 +144,27 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn the_key_is_made_once_and_its_loss_is_noticed() {
-        let dir = tempfile::tempdir().unwrap();
-        let (database, key) = (dir.path().join("catalog.sqlite"), dir.path().join("catalog.key"));
-        Catalog::open(&database).await.unwrap().close().await;
+    async fn the_key_is_made_once_and_its_loss_is_noticed(place: Place) {
+        let key = place.dir().join("catalog.key");
+        place.open().await.close().await;
         assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
         let first = std::fs::read_to_string(&key).unwrap();
-        Catalog::open(&database).await.unwrap().close().await;
+        place.open().await.close().await;
         assert_eq!(std::fs::read_to_string(&key).unwrap(), first);
-        let mut names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        assert_eq!(names, ["catalog.key", "catalog.sqlite"], "no draft is left");
+        let mut names: Vec<_> = std::fs::read_dir(place.dir()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|name| name.starts_with("catalog.key"));
+        assert_eq!(names, ["catalog.key"], "no draft is left");
         std::fs::remove_file(&key).unwrap();
-        let error = Catalog::open(&database).await.unwrap_err();
+        let error = place.try_open().await.unwrap_err();
         assert!(matches!(&error, CatalogError::SecretKey { reason, .. } if reason == "is not there"), "{error}");
         std::fs::write(&key, BASE64_STANDARD.encode([1; 32])).unwrap();
-        let error = Catalog::open(&database).await.unwrap_err();
+        let error = place.try_open().await.unwrap_err();
         assert!(matches!(&error, CatalogError::SecretKey { reason, .. } if reason.contains("not the one")), "{error}");
         std::fs::write(&key, "nonsense").unwrap();
-        Catalog::open(&database).await.unwrap_err();
+        place.try_open().await.unwrap_err();
         std::fs::write(&key, first).unwrap();
-        Catalog::open(&database).await.unwrap();
+        place.open().await;
     }
+
+    in_both_databases!(the_key_is_made_once_and_its_loss_is_noticed);
 }

@@ -1,6 +1,6 @@
 //! Numbers that are given once: portable where databases differ in how they count.
 
-use sqlx::SqliteConnection;
+use sqlx::AnyConnection;
 
 use crate::error::CatalogError;
 
@@ -8,7 +8,7 @@ use crate::error::CatalogError;
 ///
 /// The row of the kind is locked until the transaction ends, so that a reader who has seen a number will never see a lower one
 /// appear.
-pub(crate) async fn take(connection: &mut SqliteConnection, kind: &'static str, count: usize) -> Result<i64, CatalogError> {
+pub(crate) async fn take(connection: &mut AnyConnection, kind: &'static str, count: usize) -> Result<i64, CatalogError> {
     let last: i64 = sqlx::query_scalar("UPDATE weir_sequence SET last_value = last_value + $2 WHERE name = $1 RETURNING last_value")
         .bind(kind)
         .bind(count as i64)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{Row, SqliteConnection};
+use sqlx::{AnyConnection, Row};
 use weir_protocol::ids::ProjectId;
 
 use crate::database::Catalog;
@@ -87,7 +87,7 @@ impl Catalog {
     }
 }
 
-pub(crate) async fn write(connection: &mut SqliteConnection, commit: &Commit) -> Result<(), CatalogError> {
+pub(crate) async fn write(connection: &mut AnyConnection, commit: &Commit) -> Result<(), CatalogError> {
     for issue in &commit.issues {
         sqlx::query("INSERT INTO weir_issue_state VALUES ($1, $2, $3) ON CONFLICT (project_id, group_id) DO UPDATE SET state = excluded.state")
             .bind(issue.project_id as i64)

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row};
 use tokio::sync::oneshot;
 use weir_protocol::ids::{OrgId, ProjectId};
 use weir_protocol::limits;
@@ -136,8 +136,22 @@ impl Catalog {
                 other => other,
             });
         }
-        writing.commit().await?;
+        if let Err(error) = writing.commit().await {
+            // A connection may end while the commit is written. Numbers are never given twice: where one is there, all of it is.
+            let made = results.iter().flatten().map(|subscription: &Subscription| subscription.id).next();
+            if !error.is_transient() || !self.has_subscription(made).await? {
+                return Err(error);
+            }
+        }
         Ok(results)
+    }
+
+    /// Whether a subscription of a number is there, once no transaction is under way that could still create it.
+    async fn has_subscription(&self, id: Option<SubscriptionId>) -> Result<bool, CatalogError> {
+        let Some(id) = id else { return Ok(false) };
+        let mut writing = self.begin_writing().await?;
+        let found: i64 = sqlx::query_scalar("SELECT count(*) FROM weir_subscription WHERE id = $1").bind(id as i64).fetch_one(&mut *writing).await?;
+        Ok(found > 0)
     }
 
     /// Changes query and options; `bump_version` where what its alerts mean changes.
@@ -167,6 +181,27 @@ impl Catalog {
         let subscription = subscription_of(&row.ok_or_else(|| unknown(id))?, &self.secrets)?;
         writing.commit().await?;
         Ok(subscription)
+    }
+
+    /// Puts query, options and version back as they were.
+    ///
+    /// # Errors
+    /// [`CatalogError::Unknown`] where it was dropped.
+    pub async fn restore_subscription(&self, before: &Subscription) -> Result<(), CatalogError> {
+        let (shown, sealed) = parts(&self.secrets, before.id as i64, &before.options)?;
+        let mut writing = self.begin_writing().await?;
+        let restored = sqlx::query("UPDATE weir_subscription SET query = $2, options = $3, sealed = $4, version = $5 WHERE id = $1")
+            .bind(before.id as i64)
+            .bind(&before.query)
+            .bind(shown)
+            .bind(sealed)
+            .bind(i64::from(before.version))
+            .execute(&mut *writing)
+            .await?;
+        if restored.rows_affected() == 0 {
+            return Err(unknown(before.id));
+        }
+        writing.commit().await
     }
 
     /// Drops a subscription with its alerts and what was still to be sent of them. Nobody is notified; the history stays.
@@ -210,7 +245,7 @@ fn nothing() -> CatalogError {
 }
 
 async fn insert(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     secrets: &SecretKey,
     id: i64,
     new: &NewSubscription,
@@ -287,7 +322,7 @@ fn unsealed(secrets: &SecretKey, id: i64, sealed: &str) -> Result<Sealed, Catalo
     serde_json::from_str(&text).map_err(|_| CatalogError::Corrupt { what: format!("the targets of subscription {id}") })
 }
 
-fn subscription_of(row: &SqliteRow, secrets: &SecretKey) -> Result<Subscription, CatalogError> {
+fn subscription_of(row: &AnyRow, secrets: &SecretKey) -> Result<Subscription, CatalogError> {
     let id: i64 = row.try_get("id")?;
     let mut options: SubscriptionOptions =
         serde_json::from_str(row.try_get("options")?).map_err(|_| CatalogError::Corrupt { what: format!("the options of subscription {id}") })?;
@@ -319,7 +354,8 @@ pub(crate) fn projects_of(text: Option<&str>) -> Result<Option<BTreeSet<ProjectI
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::projects::tests::catalog;
+    use crate::database::CatalogLocation;
+    use crate::testing::{Place, in_both_databases};
 
     pub(crate) fn new(name: &str) -> NewSubscription {
         NewSubscription {
@@ -339,9 +375,8 @@ pub(crate) mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn subscriptions_come_back_as_they_were_given() {
-        let (dir, catalog) = catalog().await;
+    async fn subscriptions_come_back_as_they_were_given(place: Place) {
+        let catalog = place.open().await;
         catalog.create_first_project(5).await.unwrap();
         let first = catalog.create_subscription(new("a")).await.unwrap();
         assert_eq!((first.id, first.version, &first.options, first.projects.clone()), (1, 1, &new("a").options, new("a").projects));
@@ -353,7 +388,7 @@ pub(crate) mod tests {
         let kept = catalog.alter_subscription(first.id, "SELECT 2", &options, false).await.unwrap();
         assert_eq!(kept.version, 2);
         catalog.close().await;
-        let catalog = Catalog::open(&dir.path().join("catalog.sqlite")).await.unwrap();
+        let catalog = place.open().await;
         assert_eq!(catalog.subscriptions().await.unwrap(), [kept.clone(), second.clone()]);
         assert_eq!(catalog.subscription(1, "a").await.unwrap(), Some(kept));
         catalog.drop_subscription(1).await.unwrap();
@@ -363,13 +398,20 @@ pub(crate) mod tests {
         assert_eq!(catalog.create_subscription(new("a")).await.unwrap().id, 3, "a number is never given again");
     }
 
-    #[tokio::test]
-    async fn no_secret_stands_in_the_file_or_in_debug_output() {
-        let (dir, catalog) = catalog().await;
+    async fn no_secret_stands_in_the_database_or_in_debug_output(place: Place) {
+        let catalog = place.open().await;
         catalog.create_first_project(5).await.unwrap();
         let subscription = catalog.create_subscription(new("a")).await.unwrap();
         catalog.close().await;
-        let file = std::fs::read(dir.path().join("catalog.sqlite")).unwrap();
+        let file = match &place.location {
+            CatalogLocation::Sqlite(path) => std::fs::read(path).unwrap(),
+            CatalogLocation::Postgres { .. } => {
+                let catalog = place.open().await;
+                let rows = "SELECT string_agg(s.name || s.options || s.sealed, ' ') FROM weir_subscription s";
+                sqlx::query_scalar::<_, String>(rows).fetch_one(&catalog.pool).await.unwrap().into_bytes()
+            }
+        };
+        assert!(!file.is_empty());
         let debug = format!("{subscription:?}");
         for secret in ["hunter2", "correct horse"] {
             assert!(!file.windows(secret.len()).any(|window| window == secret.as_bytes()), "{secret} is in the file");
@@ -378,9 +420,8 @@ pub(crate) mod tests {
         assert!(debug.contains("webhook:https://example.org/x"), "{debug}");
     }
 
-    #[tokio::test]
-    async fn names_are_unique_and_bounded() {
-        let (_dir, catalog) = catalog().await;
+    async fn names_are_unique_and_bounded(place: Place) {
+        let catalog = place.open().await;
         catalog.create_first_project(5).await.unwrap();
         catalog.create_subscription(new("a")).await.unwrap();
         assert!(matches!(catalog.create_subscription(new("a")).await.unwrap_err(), CatalogError::Exists { kind: "subscription", .. }));
@@ -393,9 +434,8 @@ pub(crate) mod tests {
         assert_eq!(names, ["a", "b", "c"]);
     }
 
-    #[tokio::test]
-    async fn calls_at_once_share_transactions_and_each_gets_its_own_answer() {
-        let (_dir, catalog) = catalog().await;
+    async fn calls_at_once_share_transactions_and_each_gets_its_own_answer(place: Place) {
+        let catalog = place.open().await;
         catalog.create_first_project(5).await.unwrap();
         let calls = (0..200).map(|i| {
             let catalog = catalog.clone();
@@ -413,4 +453,11 @@ pub(crate) mod tests {
         assert_eq!(made.len(), 100);
         assert_eq!(catalog.subscriptions().await.unwrap().len(), 100);
     }
+
+    in_both_databases!(
+        subscriptions_come_back_as_they_were_given,
+        no_secret_stands_in_the_database_or_in_debug_output,
+        names_are_unique_and_bounded,
+        calls_at_once_share_transactions_and_each_gets_its_own_answer
+    );
 }

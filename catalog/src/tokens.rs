@@ -47,21 +47,21 @@ impl Catalog {
     /// [`CatalogError::Exists`] for a name in use, [`CatalogError::Unknown`] for a project that is not there.
     pub async fn create_token(&self, name: &str, projects: &[String], now_ms: u64) -> Result<String, CatalogError> {
         let token = format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(random_bytes::<32>()?));
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let inserted = sqlx::query("INSERT INTO weir_token (org_id, name, hash, every_project, created_ms) VALUES (1, $1, $2, $3, $4) ON CONFLICT DO NOTHING")
-            .bind(name)
-            .bind(hash(&token))
-            .bind(projects.is_empty())
-            .bind(now_ms as i64)
-            .execute(&mut *transaction)
-            .await?;
-        if inserted.rows_affected() == 0 {
-            return Err(CatalogError::Exists { kind: "token", name: name.to_owned() });
-        }
+        let mut transaction = self.begin_writing().await?;
+        let inserted: Option<i64> = sqlx::query_scalar(
+            "INSERT INTO weir_token (org_id, name, hash, every_project, created_ms) VALUES (1, $1, $2, $3, $4) ON CONFLICT DO NOTHING RETURNING id",
+        )
+        .bind(name)
+        .bind(hash(&token))
+        .bind(i64::from(projects.is_empty()))
+        .bind(now_ms as i64)
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let token_id = inserted.ok_or_else(|| CatalogError::Exists { kind: "token", name: name.to_owned() })?;
         for slug in projects {
             let linked =
                 sqlx::query("INSERT INTO weir_token_project (token_id, project_id) SELECT $1, id FROM weir_project WHERE slug = $2 ON CONFLICT DO NOTHING")
-                    .bind(inserted.last_insert_rowid())
+                    .bind(token_id)
                     .bind(slug)
                     .execute(&mut *transaction)
                     .await?;
@@ -81,7 +81,7 @@ impl Catalog {
             .fetch_optional(&self.pool)
             .await?;
         let Some(row) = found else { return Ok(None) };
-        let projects = if row.try_get("every_project")? {
+        let projects = if row.try_get::<i64, _>("every_project")? != 0 {
             None
         } else {
             let ids: Vec<i64> = sqlx::query_scalar("SELECT project_id FROM weir_token_project WHERE token_id = $1")
@@ -97,7 +97,7 @@ impl Catalog {
     pub async fn tokens(&self) -> Result<Vec<Token>, CatalogError> {
         let rows = sqlx::query(
             "SELECT t.name, t.created_ms, t.every_project,
-                    (SELECT group_concat(p.slug, ',') FROM weir_token_project l JOIN weir_project p ON p.id = l.project_id WHERE l.token_id = t.id) AS slugs
+                    (SELECT string_agg(p.slug, ',' ORDER BY p.id) FROM weir_token_project l JOIN weir_project p ON p.id = l.project_id WHERE l.token_id = t.id) AS slugs
              FROM weir_token t WHERE t.revoked_ms IS NULL ORDER BY t.id",
         )
         .fetch_all(&self.pool)
@@ -105,7 +105,7 @@ impl Catalog {
         rows.iter()
             .map(|row| {
                 let slugs: Option<String> = row.try_get("slugs")?;
-                let every: bool = row.try_get("every_project")?;
+                let every = row.try_get::<i64, _>("every_project")? != 0;
                 let projects = (!every).then(|| slugs.unwrap_or_default().split(',').map(str::to_owned).collect());
                 Ok(Token { name: row.try_get("name")?, projects, created_ms: row.try_get("created_ms")? })
             })
@@ -132,11 +132,10 @@ impl Catalog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::projects::tests::catalog;
+    use crate::testing::{Place, in_both_databases};
 
-    #[tokio::test]
-    async fn tokens_scope_what_is_read_until_they_are_revoked() {
-        let (_dir, catalog) = catalog().await;
+    async fn tokens_scope_what_is_read_until_they_are_revoked(place: Place) {
+        let catalog = place.open().await;
         catalog.create_first_project(5).await.unwrap();
         let shop = catalog.create_project("shop", 5).await.unwrap();
         let all = catalog.create_token("all", &[], 5).await.unwrap();
@@ -150,7 +149,9 @@ mod tests {
         assert_eq!(catalog.token_scope(&all).await.unwrap(), None);
         assert!(matches!(catalog.revoke_token("all", 6).await, Err(CatalogError::Unknown { .. })));
         catalog.create_token("all", &[], 7).await.unwrap();
-        let dump: String = sqlx::query_scalar("SELECT group_concat(hash) FROM weir_token").fetch_one(&catalog.pool).await.unwrap();
+        let dump: String = sqlx::query_scalar("SELECT string_agg(hash, ',') FROM weir_token").fetch_one(&catalog.pool).await.unwrap();
         assert!(!dump.contains(&all) && !dump.contains(&all[PREFIX.len()..]), "a token itself is never stored");
     }
+
+    in_both_databases!(tokens_scope_what_is_read_until_they_are_revoked);
 }

@@ -148,7 +148,7 @@ impl Progress {
     }
 
     /// The same of something else than the tables' commits.
-    pub(crate) fn trouble_with(&self, what: &'static str, text: Option<String>) {
+    pub fn trouble_with(&self, what: &'static str, text: Option<String>) {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         match text {
             Some(text) => trouble.insert(what, text),

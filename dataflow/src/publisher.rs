@@ -26,6 +26,7 @@ use crate::others::{Committed, Own};
 use crate::progress::Progress;
 use crate::reach::Reach;
 use crate::snapshot::{DataFile, Snapshot, Snapshots, TableSnapshot};
+use crate::subscriptions::command::Notice;
 use crate::telemetry;
 use crate::ticker::now_ms;
 
@@ -69,6 +70,8 @@ pub(crate) struct Publisher {
     pub(crate) tables: Tables,
     /// Told of each commit.
     pub(crate) maintenance: SyncSender<()>,
+    /// Told of rows that are deleted as was not known before.
+    pub(crate) notices: SyncSender<Notice>,
 }
 
 /// The tables in memory and what a commit has to take along.
@@ -329,9 +332,11 @@ impl Publisher {
             }
             Message::Reaches(reach) => {
                 // It may have been carried out since, by another process before this one.
-                if let Some(known) = self.tables.deletions.get_mut(&reach.seq) {
+                if let Some(known) = self.tables.deletions.get_mut(&reach.seq).filter(|known| ***known != reach) {
                     *known = Arc::new(reach);
                     self.snapshots.publish(self.tables.snapshot(ticks.last_tick));
+                    // Whoever was given rows that are reached only now is to be without them.
+                    let _ = self.notices.send(Notice::Deleted);
                 }
             }
             Message::Others(committed) => {

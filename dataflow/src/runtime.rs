@@ -163,6 +163,7 @@ impl Graph {
         alerts: Arc<dyn AlertStore>,
         snapshots: Option<Snapshots>,
     ) -> Result<Self, GraphError> {
+        lake::create(&options.lake).map_err(|source| GraphError::Folder { path: options.lake.clone(), source })?;
         let lake = catalog.ensure_lake(&lake::lake_tables(), &options.lake).await?;
         lake::verify(&lake)?;
         let (partitions, maintains) = match &options.share {
@@ -376,9 +377,10 @@ impl Parts {
             workers: inputs.into_iter().zip(activators).map(|(ticks, activator)| WorkerInput { ticks, activator }).collect(),
             publisher: publisher.clone(),
             progress: Arc::clone(&progress),
-            notices,
+            notices: notices.clone(),
             alarm: Arc::clone(&alarm),
             last: self.last_tick,
+            was_ahead: false,
         };
         if let Some(own) = &tables.own {
             restored_alerts.active.retain(|alert| own.holds_key(&alert.key));
@@ -438,6 +440,7 @@ impl Parts {
             policy,
             tables,
             maintenance: committed,
+            notices,
         };
         let maintains = self.maintains;
         let mut threads = vec![

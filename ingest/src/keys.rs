@@ -78,7 +78,13 @@ impl<K: KeySource> KeyCache<K> {
         if let Some(remembered) = self.memory().recall(public_key, now) {
             return Ok(remembered);
         }
-        match self.source.key(public_key).await {
+        // Of a remembered key one request asks, and the others go on with it: the catalog may take seconds to say that it is away.
+        self.memory().defer(public_key, now);
+        let asked = Instant::now();
+        let found = self.source.key(public_key).await;
+        // A lookup that took long counts from its end.
+        let now = now + Some(asked.elapsed()).filter(|took| *took >= RETRY).unwrap_or_default();
+        match found {
             Ok(found) => Ok(self.memory().learn(public_key, found, now)),
             Err(error) => {
                 let stale = self.memory().stand_in(public_key, now);
@@ -117,6 +123,13 @@ impl Memory {
         let known = Known { key: Arc::clone(&key), fresh_until: now + KNOWN, usable_until: now + KNOWN + GRACE };
         self.known.insert(public_key, known);
         Some(key)
+    }
+
+    /// Lets a key that has to be looked up again be used as it is for a while.
+    fn defer(&mut self, public_key: PublicKey, now: Instant) {
+        if let Some(known) = self.known.get_mut(&public_key).filter(|known| now < known.usable_until) {
+            known.fresh_until = now + RETRY;
+        }
     }
 
     /// A known key in place of a lookup that failed.
@@ -189,6 +202,37 @@ mod tests {
         check(vec![broken(), Ok(Some(key(5)))], &[(0, -1), (0, 5)]).await;
         check(vec![Ok(Some(key(5))), broken(), broken(), Ok(Some(key(6)))], &[(0, 5), (60, 5), (61, 5), (62, 5), (64, 6)]).await;
         check(vec![Ok(Some(key(5))), broken()], &[(0, 5), (660, -1)]).await;
+    }
+
+    /// Answers the first lookup, and never again.
+    struct Silent(Mutex<Option<Answer>>);
+
+    impl KeySource for Silent {
+        async fn key(&self, _: PublicKey) -> Answer {
+            let answer = self.0.lock().unwrap().take();
+            match answer {
+                Some(answer) => answer,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn one_request_waits_for_a_source_that_does_not_answer_and_the_others_do_not() {
+        let cache = Arc::new(KeyCache::new(Silent(Mutex::new(Some(Ok(Some(key(5))))))));
+        let (id, start) = (PublicKey([1; 16]), Instant::now());
+        cache.key(id, start).await.unwrap();
+        let late = start + Duration::from_secs(60);
+        let waiting = tokio::spawn({
+            let cache = Arc::clone(&cache);
+            async move { cache.key(id, late).await }
+        });
+        while cache.memory().recall(id, late).is_none() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(cache.key(id, late).await.unwrap().map(|key| key.key_id), Some(5));
+        assert!(!waiting.is_finished());
+        waiting.abort();
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! What the command line left in the catalog, and `serve` puts into the journal: projects and deletions.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use weir_catalog::Catalog;
 use weir_journal::Journal;
 use weir_protocol::record::{Content, Record};
 
+use super::cluster::Running;
 use super::now_ms;
 
 /// How often the catalog is asked.
@@ -14,16 +16,22 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// Journals whatever is new, for as long as the program runs. `known` are the projects that the graph has, each with the days
 /// that its rows are kept as the graph has them.
-pub(super) async fn journal_all(catalog: Catalog, journal: Journal, known: BTreeMap<u64, u16>) {
+///
+/// While the catalog does not answer, the health page says so: nothing else may ask it for a minute.
+pub(super) async fn journal_all(catalog: Catalog, journal: Journal, running: Arc<Running>, known: BTreeMap<u64, u16>) {
     let mut known = known;
     let mut version = None;
     loop {
+        let mut trouble = None;
         if let Err(error) = journal_projects(&catalog, &journal, &mut known, &mut version).await {
             tracing::warn!(%error, "projects were not journalled; trying again");
+            trouble = Some(format!("new projects are not journalled, it is tried again: {error}"));
         }
         if let Err(error) = journal_deletions(&catalog, &journal).await {
             tracing::warn!(%error, "deletions were not journalled; trying again");
+            trouble = Some(format!("new projects and deletions are not journalled, it is tried again: {error}"));
         }
+        running.progress().trouble_with("commands", trouble);
         tokio::time::sleep(EVERY).await;
     }
 }

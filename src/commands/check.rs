@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 
 use anyhow::bail;
-use weir_catalog::Catalog;
+use weir_catalog::{Catalog, CatalogLocation};
 use weir_outbound::Reach;
 
 use crate::cli::Common;
@@ -25,11 +25,13 @@ pub async fn run(common: &Common) -> anyhow::Result<()> {
         }
     };
     say("data directory", writable(&data));
-    say("catalog", catalog(&data).await);
-    say("key of secrets", key(&data));
+    let location = config.catalog.location(&data);
+    let (opened, is_there) = catalog(&location).await;
+    say("catalog", opened);
+    say("key of secrets", key(&data, is_there));
     say("outbound", outbound(&config));
     say("mail", mail(&config).await);
-    let served = if data.exists() { data.lock().err() } else { None };
+    let served = if data.was_served() { data.lock().err() } else { None };
     match &served {
         // The ports are in use by the very process that serves this directory.
         Some(error) => say("serving", Ok(error.to_string())),
@@ -51,24 +53,26 @@ fn writable(data: &DataDir) -> Result<String, String> {
     Ok(data.path().display().to_string())
 }
 
-async fn catalog(data: &DataDir) -> Result<String, String> {
-    if !data.exists() {
-        return Ok("none yet; the first start makes it".to_owned());
-    }
-    let catalog = Catalog::open(&data.catalog()).await.map_err(|e| e.to_string())?;
-    let projects = catalog.projects().await.map_err(|e| e.to_string())?.len();
+/// What is said of the catalog, and whether there is one.
+async fn catalog(location: &CatalogLocation) -> (Result<String, String>, bool) {
+    let catalog = match Catalog::open_existing(location).await {
+        Ok(Some(catalog)) => catalog,
+        Ok(None) => return (Ok(format!("none yet in {location}; the first start makes it")), false),
+        Err(error) => return (Err(error.to_string()), false),
+    };
+    let projects = catalog.projects().await;
     catalog.close().await;
-    Ok(format!("{projects} projects"))
+    (projects.map(|projects| format!("{} projects in {location}", projects.len())).map_err(|e| e.to_string()), true)
 }
 
-fn key(data: &DataDir) -> Result<String, String> {
+fn key(data: &DataDir, is_there: bool) -> Result<String, String> {
     let path = data.secret_key();
     match std::fs::metadata(&path) {
         Ok(file) if file.permissions().mode() & 0o077 != 0 => {
             Err(format!("{} can be read by others: chmod 600 it; whoever has read it can open the secrets of subscriptions", path.display()))
         }
         Ok(_) => Ok(format!("{}; back it up with the catalog, and apart from it", path.display())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !data.exists() => Ok("none yet; the first start makes it".to_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !is_there => Ok("none yet; the first start makes it".to_owned()),
         Err(error) => Err(format!("{}: {error}", path.display())),
     }
 }

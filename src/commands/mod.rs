@@ -19,8 +19,12 @@ use crate::data_dir::DataDir;
 /// Opens the catalog of an existing data directory, beside a running `serve` or without one.
 async fn existing_catalog(config: &Config) -> anyhow::Result<Catalog> {
     let data = DataDir::at(&config.data)?;
-    if !data.exists() {
-        bail!("there is no weir data in {}: start `weir serve` there first, or name another directory with --data", data.path().display());
+    let location = config.catalog.location(&data);
+    match Catalog::open_existing(&location).await.with_context(|| format!("the catalog {location} cannot be opened"))? {
+        Some(catalog) => Ok(catalog),
+        None if config.catalog.url.0.is_empty() => {
+            bail!("there is no weir data in {}: start `weir serve` there first, or name another directory with --data", data.path().display())
+        }
+        None => bail!("there is no weir catalog in {location}: start `weir serve` with it first, or name another database with catalog.url"),
     }
-    Catalog::open(&data.catalog()).await.with_context(|| format!("the catalog {} cannot be opened", data.catalog().display()))
 }

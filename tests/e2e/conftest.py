@@ -2,6 +2,7 @@
 
 import os
 
+import postgres
 import pytest
 from envelopes import as_recorded, recorded
 from weir import BINARY, Weir
@@ -10,6 +11,10 @@ from weir import BINARY, Weir
 def pytest_sessionstart(session):
     if not os.access(BINARY, os.X_OK):
         pytest.exit(f"there is no program at {BINARY}: run tests/run, or `cargo build --release` first", returncode=2)
+
+
+def pytest_sessionfinish(session):
+    postgres.end_session()
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ import base64
 import dataclasses
 import gzip
 import json
-import sqlite3
 import urllib.parse
 import uuid
 import zlib
@@ -285,9 +284,7 @@ def sent(weir, project):
     """{name: (row, answer)}: every row was sent, in order, and what was accepted is in the tables."""
     closed = weir.create_project("closed")
     assert closed.id == 2
-    with sqlite3.connect(weir.data / "catalog.sqlite", timeout=30) as catalog:
-        assert catalog.execute("UPDATE weir_project_key SET enabled = 0 WHERE public_key = ?", (closed.key,)).rowcount == 1
-    catalog.close()
+    assert weir.catalog(f"UPDATE weir_project_key SET enabled = 0 WHERE public_key = '{closed.key}' RETURNING enabled") == [["0"]]
     answers = {}
     for row in rows(project.key, closed.key):
         answers[row.name] = row, weir.request(row.method, row.path.format(project=1), row.body, row.headers)

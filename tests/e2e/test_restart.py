@@ -2,7 +2,6 @@
 
 import http.client
 import socket
-import sqlite3
 import subprocess
 import threading
 
@@ -225,15 +224,10 @@ def test_a_flag_wins_over_a_variable_over_a_file(fresh, tmp_path):
 def test_data_of_a_newer_version_is_refused(fresh):
     weir = fresh().start()
     assert weir.stop() == 0
-    catalog = sqlite3.connect(weir.data / "catalog.sqlite")
-    with catalog:
-        assert catalog.execute("UPDATE weir_meta SET value = '9999' WHERE key = 'format'").rowcount == 1
-    catalog.close()
+    weir.catalog("UPDATE weir_meta SET value = '9999' WHERE key = 'format'")
     said = refused(weir)
     assert "9999" in said and "newer" in said
-    catalog = sqlite3.connect(weir.data / "catalog.sqlite")
-    assert catalog.execute("SELECT value FROM weir_meta WHERE key = 'format'").fetchone() == ("9999",)
-    catalog.close()
+    assert weir.catalog("SELECT value FROM weir_meta WHERE key = 'format'") == [["9999"]]
 
 
 @pytest.mark.parametrize("file", ["a file", "no permission"])

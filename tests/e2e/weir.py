@@ -10,6 +10,7 @@ import queue
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import threading
 import time
@@ -17,6 +18,7 @@ import uuid
 
 import adbc_driver_flightsql
 import adbc_driver_flightsql.dbapi as flightsql
+import postgres
 
 HERE = pathlib.Path(__file__).resolve().parent
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", pathlib.Path.home() / ".cache/weir/target")).resolve()
@@ -94,11 +96,17 @@ def free_port():
 class Weir:
     """One data directory and the `weir serve` on it."""
 
-    def __init__(self, data, env=None, config=None):
+    def __init__(self, data, env=None, config=None, catalog_url=None):
+        """With WEIR_TEST_CATALOG=postgres, or the URL of a database, the catalog is there and not in the data directory."""
         self.data = pathlib.Path(data)
+        if catalog_url is None and os.environ.get("WEIR_TEST_CATALOG") == "postgres":
+            catalog_url = postgres.new_database()
+        self.catalog_url = catalog_url
         self.log = self.data.with_name(self.data.name + ".log")
         self.http, self.flight = free_port(), free_port()
         self.env = {**{k: v for k, v in os.environ.items() if not k.startswith("WEIR_")}, "WEIR_COMMIT__MAX_AGE": "2s", **(env or {})}
+        if catalog_url:
+            self.env["WEIR_CATALOG__URL"] = catalog_url
         self.config = config
         self.process = None
         self._token = None
@@ -149,6 +157,13 @@ class Weir:
     def said(self):
         """Everything that the program printed in all its lives."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def catalog(self, sql):
+        """Runs a statement in the catalog, beside the program; its rows as lists of texts."""
+        if self.catalog_url:
+            return postgres.execute(self.catalog_url, sql)
+        with contextlib.closing(sqlite3.connect(self.data / "catalog.sqlite", timeout=30)) as connection, connection:
+            return [[str(value) for value in row] for row in connection.execute(sql)]
 
     # -- the command line ---------------------------------------------------------------------------------------------
 

@@ -5,8 +5,8 @@ use weir_protocol::subscription::transition_id;
 use super::*;
 use crate::NewSubscription;
 use crate::outbox::{DeliveryOutcome, DeliveryResult, DeliveryStatus};
-use crate::projects::tests::catalog;
 use crate::subscriptions::tests::new;
+use crate::testing::{Place, in_both_databases};
 
 const HOOK: &str = "webhook:https://me:hunter2@example.org/x?token=1";
 
@@ -42,12 +42,12 @@ fn active(subscription: SubscriptionId, key: &str, fired_ms: u64) -> ActiveAlert
 }
 
 /// A catalog with one subscription (number 1) and a partition that this process holds.
-async fn started() -> (tempfile::TempDir, Catalog, i64) {
-    let (dir, catalog) = catalog().await;
+async fn started(place: &Place) -> (Catalog, i64) {
+    let catalog = place.open().await;
     catalog.create_first_project(5).await.unwrap();
     catalog.create_subscription(new("a")).await.unwrap();
     let generation = catalog.take_partition(0, 1).await.unwrap();
-    (dir, catalog, generation)
+    (catalog, generation)
 }
 
 fn everything() -> AlertQuery {
@@ -58,9 +58,8 @@ fn result(seq: u64, attempt: u32, outcome: DeliveryOutcome) -> DeliveryResult {
     DeliveryResult { seq, attempt, at_ms: 1_000, duration_ms: 7, outcome }
 }
 
-#[tokio::test]
-async fn a_commit_is_there_whole_and_only_once() {
-    let (dir, catalog, generation) = started().await;
+async fn a_commit_is_there_whole_and_only_once(place: Place) {
+    let (catalog, generation) = started(&place).await;
     let fired = transition(1, "{\"k\":1}", TransitionKind::Fired, 10, &[HOOK, "email:pay@example.org", HOOK]);
     let commit = AlertCommit {
         generation,
@@ -73,7 +72,7 @@ async fn a_commit_is_there_whole_and_only_once() {
     catalog.commit_alerts(&commit).await.unwrap();
     catalog.commit_alerts(&commit).await.unwrap();
     catalog.close().await;
-    let catalog = Catalog::open(&dir.path().join("catalog.sqlite")).await.unwrap();
+    let catalog = place.open().await;
     let restored = catalog.restore_alerts().await.unwrap();
     assert_eq!((restored.offsets, restored.tick_ms), ([(0, 42)].into(), 10));
     assert_eq!(restored.active.len(), 2);
@@ -92,9 +91,8 @@ async fn a_commit_is_there_whole_and_only_once() {
     assert!(!format!("{messages:?}").contains("hunter2"));
 }
 
-#[tokio::test]
-async fn standing_alerts_change_and_end() {
-    let (_dir, catalog, generation) = started().await;
+async fn standing_alerts_change_and_end(place: Place) {
+    let (catalog, generation) = started(&place).await;
     let commit = |active: Vec<ActiveAlert>, ended: Vec<(SubscriptionId, String)>| AlertCommit {
         generation,
         offsets: [(0, 1)].into(),
@@ -115,9 +113,8 @@ async fn standing_alerts_change_and_end() {
     assert_eq!(found[&key(1)].fired_ms, 2, "one that ended and came again stands");
 }
 
-#[tokio::test]
-async fn a_process_that_lost_its_partition_tells_nobody() {
-    let (_dir, catalog, mine) = started().await;
+async fn a_process_that_lost_its_partition_tells_nobody(place: Place) {
+    let (catalog, mine) = started(&place).await;
     catalog.take_partition(0, 2).await.unwrap();
     let commit = AlertCommit {
         generation: mine,
@@ -130,9 +127,8 @@ async fn a_process_that_lost_its_partition_tells_nobody() {
     assert!(catalog.alerts(&everything()).await.unwrap().is_empty());
 }
 
-#[tokio::test]
-async fn a_dropped_subscription_leaves_its_history_alone() {
-    let (_dir, catalog, generation) = started().await;
+async fn a_dropped_subscription_leaves_its_history_alone(place: Place) {
+    let (catalog, generation) = started(&place).await;
     let commit = |key: &str| AlertCommit {
         generation,
         offsets: [(0, 1)].into(),
@@ -151,9 +147,8 @@ async fn a_dropped_subscription_leaves_its_history_alone() {
     assert!(catalog.outbox_after(0, 10).await.unwrap().is_empty());
 }
 
-#[tokio::test]
-async fn attempts_are_logged_and_end_the_row_once() {
-    let (_dir, catalog, generation) = started().await;
+async fn attempts_are_logged_and_end_the_row_once(place: Place) {
+    let (catalog, generation) = started(&place).await;
     let transitions = vec![transition(1, "{}", TransitionKind::Fired, 1, &[HOOK]), transition(1, "{}", TransitionKind::Resolved, 2, &[HOOK])];
     let again = AlertCommit { generation, offsets: [(0, 1)].into(), transitions, ..AlertCommit::default() };
     catalog.commit_alerts(&again).await.unwrap();
@@ -180,9 +175,8 @@ async fn attempts_are_logged_and_end_the_row_once() {
 /// What is kept of an error.
 const ERROR_BYTES: usize = 500;
 
-#[tokio::test]
-async fn what_cannot_be_sent_is_in_the_log_and_not_lost() {
-    let (_dir, catalog, generation) = started().await;
+async fn what_cannot_be_sent_is_in_the_log_and_not_lost(place: Place) {
+    let (catalog, generation) = started(&place).await;
     let nonsense = transition(1, "{}", TransitionKind::Fired, 1, &["pager:secret"]);
     catalog.commit_alerts(&AlertCommit { generation, offsets: [(0, 1)].into(), transitions: vec![nonsense], ..AlertCommit::default() }).await.unwrap();
     let log = catalog.deliveries(&everything()).await.unwrap();
@@ -198,9 +192,8 @@ async fn what_cannot_be_sent_is_in_the_log_and_not_lost() {
     assert!(log[0].error.as_deref().unwrap().contains("wait already"), "{log:?}");
 }
 
-#[tokio::test]
-async fn readers_see_the_alerts_of_their_projects() {
-    let (_dir, catalog, generation) = started().await;
+async fn readers_see_the_alerts_of_their_projects(place: Place) {
+    let (catalog, generation) = started(&place).await;
     catalog.create_subscription(NewSubscription { projects: None, ..new("all") }).await.unwrap();
     let of = |subscription, key: &str, project_id| Transition { project_id, ..transition(subscription, key, TransitionKind::Fired, 1, &[]) };
     let transitions = vec![of(1, "1", Some(1)), of(1, "2", Some(2)), of(1, "of 1 and 2", None), of(2, "of all", None)];
@@ -221,9 +214,8 @@ async fn readers_see_the_alerts_of_their_projects() {
     assert!(catalog.alerts(&AlertQuery { org_id: 2, ..everything() }).await.unwrap().is_empty());
 }
 
-#[tokio::test]
-async fn old_entries_go_unless_they_are_still_to_be_delivered() {
-    let (_dir, catalog, generation) = started().await;
+async fn old_entries_go_unless_they_are_still_to_be_delivered(place: Place) {
+    let (catalog, generation) = started(&place).await;
     let transitions = vec![transition(1, "old", TransitionKind::Fired, 1, &[]), transition(1, "old, waiting", TransitionKind::Fired, 1, &[HOOK])];
     let young = transition(1, "young", TransitionKind::Fired, limits::ALERT_HISTORY_MS + 1, &[]);
     let transitions = transitions.into_iter().chain([young]).collect();
@@ -236,3 +228,14 @@ async fn old_entries_go_unless_they_are_still_to_be_delivered() {
     assert_eq!(catalog.trim_alerts(limits::ALERT_HISTORY_MS + 2).await.unwrap(), 2, "the entry and the line of its delivery, which is of 1970");
     assert_eq!(catalog.deliveries(&everything()).await.unwrap(), []);
 }
+
+in_both_databases!(
+    a_commit_is_there_whole_and_only_once,
+    standing_alerts_change_and_end,
+    a_process_that_lost_its_partition_tells_nobody,
+    a_dropped_subscription_leaves_its_history_alone,
+    attempts_are_logged_and_end_the_row_once,
+    what_cannot_be_sent_is_in_the_log_and_not_lost,
+    readers_see_the_alerts_of_their_projects,
+    old_entries_go_unless_they_are_still_to_be_delivered
+);

@@ -17,6 +17,20 @@ pub fn tables_root(lake: &Path) -> PathBuf {
     lake.join(SCHEMA_FOLDER)
 }
 
+/// Creates the lake's folders, durable: a power cut must not take the folders away from under files that a commit names. The first
+/// commit would sync those below; these, and the folder that the lake is in, nobody else does.
+///
+/// # Errors
+/// Where the file system refuses.
+pub fn create(lake: &Path) -> std::io::Result<()> {
+    let root = tables_root(lake);
+    std::fs::create_dir_all(&root)?;
+    for folder in [Some(root.as_path()), Some(lake), lake.parent()].into_iter().flatten().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::File::open(folder)?.sync_all()?;
+    }
+    Ok(())
+}
+
 /// The committed files with the bounds by which queries skip them.
 pub fn data_files(files: Vec<LakeFile>) -> Vec<(String, DataFile)> {
     files
