@@ -46,6 +46,8 @@ use reader::Feed;
 use topic::Topic;
 use watch::Watch;
 
+/// How long a topic that seems to end too early is looked at again.
+const CHECK_MAX: Duration = Duration::from_secs(4);
 /// How long a close waits for records under way.
 const FLUSH_MAX: Duration = Duration::from_secs(2);
 
@@ -114,7 +116,7 @@ impl Kafka {
     }
 
     pub(crate) fn check(&self, from: &Offsets) -> Result<(), JournalError> {
-        self.0.shared.topic.check(from)
+        self.0.shared.topic.check(from, CHECK_MAX)
     }
 
     pub(crate) fn reader(&self, from: &Offsets) -> Result<KafkaReader, JournalError> {

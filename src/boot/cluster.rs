@@ -2,13 +2,15 @@
 //! when they change. The doors stay open meanwhile: whatever they take goes to the topic, and queries see what was last there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde_json::json;
 use tokio::sync::Mutex;
 use weir_catalog::{Catalog, MAINTENANCE, Membership};
+use weir_dataflow::snapshot::Snapshots;
 use weir_dataflow::{Graph, GraphOptions, Progress, Share};
 use weir_journal::Journal;
 use weir_outbound::Dispatcher;
@@ -19,6 +21,9 @@ use super::{DELIVERIES_END_MAX, now_ms, subscriptions};
 /// How often a process shows that it lives, and looks at the others, in a lease.
 const BEATS_IN_A_LEASE: u32 = 5;
 
+/// How often a graph that does not start with other partitions is tried again before the program ends.
+const TRIES_MAX: u32 = 20;
+
 /// Starts the delivery of notifications.
 pub(super) type MakeDispatcher = Box<dyn Fn() -> anyhow::Result<Dispatcher> + Send + Sync>;
 
@@ -28,6 +33,8 @@ pub(super) struct Running {
     progress: RwLock<Arc<Progress>>,
     /// What ended the program, beside what a graph says of itself.
     failure: RwLock<Option<String>>,
+    snapshots: Snapshots,
+    stopping: AtomicBool,
     /// Where this process delivers notifications: one of several does.
     dispatcher: Mutex<Option<Dispatcher>>,
     make_dispatcher: MakeDispatcher,
@@ -36,11 +43,13 @@ pub(super) struct Running {
 
 impl Running {
     pub(super) async fn new(graph: Graph, make_dispatcher: MakeDispatcher, delivers: bool) -> anyhow::Result<Arc<Self>> {
-        let progress = RwLock::new(graph.progress());
+        let (progress, snapshots) = (RwLock::new(graph.progress()), graph.snapshots());
         let running = Self {
             graph: Mutex::new(Some(graph)),
             progress,
             failure: RwLock::default(),
+            snapshots,
+            stopping: AtomicBool::new(false),
             dispatcher: Mutex::default(),
             make_dispatcher,
             shown: RwLock::default(),
@@ -86,8 +95,14 @@ impl Running {
 
     /// Ends the graph in order.
     pub(super) async fn stop(&self) -> anyhow::Result<()> {
-        let Some(graph) = self.graph.lock().await.take() else { return Ok(()) };
-        tokio::task::spawn_blocking(move || graph.stop()).await.context("stopping panicked")?.context("the graph ended")
+        self.stopping.store(true, SeqCst);
+        if let Some(graph) = self.graph.lock().await.take() {
+            tokio::task::spawn_blocking(move || graph.stop()).await.context("stopping panicked")?.context("the graph ended")?;
+        }
+        match self.failure.read().unwrap_or_else(PoisonError::into_inner).clone() {
+            Some(failure) => bail!(failure),
+            None => Ok(()),
+        }
     }
 }
 
@@ -173,9 +188,11 @@ impl Member {
 
     /// Keeps what this process holds in step with who lives, for as long as the program runs.
     pub(super) async fn run(mut self, running: Arc<Running>, options: GraphOptions, engine: Engine) {
+        let mut tries = 0;
         loop {
             tokio::time::sleep(self.lease / BEATS_IN_A_LEASE).await;
-            let fenced = running.progress().is_fenced();
+            // A graph that could not be started is tried again.
+            let again = running.progress().is_fenced() || running.graph.lock().await.is_none();
             if let Some(keeper) = &self.keeper
                 && let Err(error) = keeper.follow(&engine).await
             {
@@ -186,7 +203,7 @@ impl Member {
                 Ok((change, shown)) => {
                     *running.shown.write().unwrap_or_else(PoisonError::into_inner) = shown;
                     match change {
-                        None if fenced => Change { next: self.held.clone(), gone: BTreeSet::new() },
+                        None if again => Change { next: self.held.clone(), gone: BTreeSet::new() },
                         None => continue,
                         Some(change) => change,
                     }
@@ -196,10 +213,16 @@ impl Member {
                     continue;
                 }
             };
-            if let Err(error) = self.change(change, &running, &options, &engine).await {
-                tracing::error!("the graph cannot go on with other partitions: {error:#}");
-                *running.failure.write().unwrap_or_else(PoisonError::into_inner) = Some(format!("{error:#}"));
-                return;
+            match self.change(change, &running, &options, &engine).await {
+                Ok(()) => tries = 0,
+                Err(error) if tries < TRIES_MAX => {
+                    tries += 1;
+                    tracing::error!("the graph cannot go on with other partitions, trying again: {error:#}");
+                }
+                Err(error) => {
+                    *running.failure.write().unwrap_or_else(PoisonError::into_inner) = Some(format!("{error:#}"));
+                    return;
+                }
             }
         }
     }
@@ -207,22 +230,26 @@ impl Member {
     /// Ends the graph with a last commit, agrees with the others on what this process holds, and starts it from the last commits.
     async fn change(&mut self, change: Change, running: &Running, options: &GraphOptions, engine: &Engine) -> anyhow::Result<()> {
         let mut graph = running.graph.lock().await;
-        // Nothing there: the program is stopping.
-        let Some(old) = graph.take() else { return Ok(()) };
-        let (snapshots, progress) = (old.snapshots(), old.progress());
-        let stopped = tokio::task::spawn_blocking(move || old.stop()).await.context("stopping panicked")?;
-        if let Err(error) = stopped {
-            if !progress.is_fenced() {
-                return Err(error.into());
+        if running.stopping.load(SeqCst) {
+            return Ok(());
+        }
+        if let Some(old) = graph.take() {
+            let progress = old.progress();
+            let stopped = tokio::task::spawn_blocking(move || old.stop()).await.context("stopping panicked")?;
+            if let Err(error) = stopped {
+                if !progress.is_fenced() {
+                    return Err(error.into());
+                }
+                tracing::warn!(%error, "this process was taken for dead; what it did not commit is done by others");
             }
-            tracing::warn!(%error, "this process was taken for dead; what it did not commit is done by others");
         }
         let keep: BTreeSet<u16> = self.held.intersection(&change.next).copied().collect();
         self.catalog.release_partitions(&self.id, &keep).await?;
         self.held = self.catalog.claim_partitions(&self.id, &change.next, &change.gone).await?;
         tracing::info!(partitions = ?self.held.iter().filter(|partition| **partition != MAINTENANCE).collect::<Vec<_>>(), "this process holds other partitions");
         let options = GraphOptions { share: self.share(), ..options.clone() };
-        let new = Graph::start_again(options, self.catalog.clone(), self.journal.clone(), snapshots).await.context("the graph does not start")?;
+        let new =
+            Graph::start_again(options, self.catalog.clone(), self.journal.clone(), running.snapshots.clone()).await.context("the graph does not start")?;
         *running.progress.write().unwrap_or_else(PoisonError::into_inner) = new.progress();
         let (keeper, _) =
             subscriptions::Keeper::start(self.catalog.clone(), new.subscriptions(), engine, true).await.context("subscriptions cannot be taken up")?;

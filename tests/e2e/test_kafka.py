@@ -150,7 +150,6 @@ def test_a_broker_that_is_not_there_at_the_start_is_waited_for(fresh, tmp_path, 
     weir = on(fresh, late, topic).serve()
     report = until("open", lambda: health(weir))
     assert not report["healthy"] and f"no broker of {late.address} answers" in report["journal"]["error"], report
-    assert weir.get("/_health/").status != 200
     project = weir.project
     answer = post(weir, project, error(release="load@1")[0])
     assert answer.status == 503
@@ -272,5 +271,4 @@ def test_properties_are_passed_on_and_named_where_they_are_wrong(fresh, broker, 
     assert "security.protocol" in weir.said()
     # TLS to a port that does not speak it: what librdkafka says of it is passed on, too.
     weir = on(fresh, broker, topic, WEIR_JOURNAL__KAFKA__SECURITY__PROTOCOL="SSL").serve()
-    said = until("explained", lambda: health(weir)["journal"]["error"])
-    assert "SSL" in until("explained", lambda: (lambda error: error if "SSL" in error else None)(health(weir)["journal"]["error"])), said
+    until("explained", lambda: "SSL handshake failed" in (health(weir)["journal"]["error"] or ""))

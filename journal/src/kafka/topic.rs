@@ -286,8 +286,21 @@ impl Topic {
         self.known().partitions.iter().filter_map(|(number, held)| Some((*number, held.start?))).collect()
     }
 
-    /// Fails where a partition is known to end before an offset.
-    pub(crate) fn check(&self, from: &Offsets) -> Result<(), JournalError> {
+    /// Fails where a partition ends before an offset. What another process has just written may be newer than the last look: it is
+    /// looked again before that is said.
+    pub(crate) fn check(&self, from: &Offsets, patience: Duration) -> Result<(), JournalError> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let checked = self.check_now(from);
+            let left = deadline.saturating_duration_since(Instant::now());
+            if checked.is_ok() || left.is_zero() {
+                return checked;
+            }
+            drop(self.changed.wait_timeout(self.known(), left).unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    fn check_now(&self, from: &Offsets) -> Result<(), JournalError> {
         let known = self.known();
         for (partition, wanted) in from {
             if let Some(end) = known.partitions.get(partition).and_then(|held| held.end)
@@ -358,8 +371,8 @@ mod tests {
         assert!(said.contains("partition 0 of topic t ends at record 11, but records up to 13 were there"), "{said}");
         topic.looked(look(&topic, &[(0, (3, 13))]));
         assert_eq!(topic.takes_nothing(), None, "it is whole again");
-        assert!(topic.check(&[(0, 13), (1, 0)].into()).is_ok() && topic.check(&[(1, 1)].into()).is_err());
-        assert!(topic.check(&[(0, 1)].into()).is_ok(), "what the front has lost is met by the reader");
+        assert!(topic.check(&[(0, 13), (1, 0)].into(), Duration::ZERO).is_ok() && topic.check(&[(1, 1)].into(), Duration::ZERO).is_err());
+        assert!(topic.check(&[(0, 1)].into(), Duration::ZERO).is_ok(), "what the front has lost is met by the reader");
     }
 
     #[test]

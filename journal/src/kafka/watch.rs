@@ -20,6 +20,12 @@ use crate::error::JournalError;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The same while something is wrong.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// How long, and how often, the client is listened to before a look.
+const SERVE: Duration = Duration::from_millis(5);
+const SAYINGS_MAX: u32 = 100;
+/// How often, and how far apart, a topic that was just made is looked for.
+const LOOKS_FOR_MADE: u32 = 50;
+const BETWEEN_LOOKS_FOR_MADE: Duration = Duration::from_millis(50);
 /// How long a broker may take to answer a question.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// How long a broker may take to make a topic.
@@ -57,8 +63,7 @@ impl Watch {
     /// Looks until the journal is dropped.
     pub(crate) fn run(self) {
         loop {
-            // Serves what the client has to say.
-            drop(self.consumer.poll(Duration::ZERO));
+            self.serve();
             let well = self.look();
             self.appender.renew_if_fatal();
             if !self.shared.topic.rest(if well { LOOK_EVERY } else { LOOK_AGAIN }) {
@@ -67,8 +72,17 @@ impl Watch {
         }
     }
 
+    /// Takes what the client has to say.
+    fn serve(&self) {
+        for _ in 0..SAYINGS_MAX {
+            if self.consumer.poll(SERVE).is_none() {
+                return;
+            }
+        }
+    }
+
     fn look(&self) -> bool {
-        match self.try_to_look() {
+        match self.try_to_look(0) {
             Ok(look) => {
                 let well = look.trouble.is_none();
                 self.shared.topic.looked(look);
@@ -85,15 +99,20 @@ impl Watch {
         }
     }
 
-    fn try_to_look(&self) -> Result<Look, Hindrance> {
+    /// `made` is how often it was looked already since the topic was made.
+    fn try_to_look(&self, made: u32) -> Result<Look, Hindrance> {
         let name = &self.shared.options.url.topic;
         let metadata = self.consumer.client().fetch_metadata(Some(name.as_str()), ANSWER_MAX).map_err(|error| self.unreachable(&error))?;
         let topic = metadata.topics().iter().find(|topic| topic.name() == name);
         let count = match self.found(topic)? {
             Found::Partitions(count) => count,
             Found::Missing => {
-                self.make()?;
-                return Err(Hindrance::Trouble(format!("topic {name} is being made")));
+                match made {
+                    0 => self.make()?,
+                    1..LOOKS_FOR_MADE => std::thread::sleep(BETWEEN_LOOKS_FOR_MADE),
+                    _ => return Err(Hindrance::Trouble(format!("topic {name} was made, but the brokers do not know it yet"))),
+                }
+                return self.try_to_look(made + 1);
             }
         };
         self.identify(count)?;
