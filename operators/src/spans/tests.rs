@@ -356,7 +356,7 @@ proptest! {
     fn arbitrary_payloads_are_taken(payload in any_json(), count in 0u64..3) {
         for item_type in ["transaction", "span", "log", "client_report", "event"] {
             let item = item(&format!(r#"{{"type":"{item_type}","item_count":{count}}}"#), &payload);
-            let fact = crate::interpret::interpret(&item);
+            let fact = crate::interpret::interpret(&item, &Knowledge::default());
             prop_assert!(item_type == "client_report" || !fact.outcomes.is_empty());
         }
     }
