@@ -1,5 +1,12 @@
 """The report: every figure beside what it must be, what it should be, and the floor of the machine."""
 
+import statistics
+
+
+def spread_of(values):
+    """What is kept of a figure that was measured several times."""
+    return {"median": statistics.median(values), "least": min(values), "most": max(values), "rounds": len(values)}
+
 
 def number(value):
     if value is None:

@@ -230,6 +230,7 @@ impl Spine {
             commit_age_max: Duration::from_secs(60),
             commit_bytes_max: 64 << 20,
             maintenance: MaintenanceOptions::default(),
+            share: weir_dataflow::Share::All,
             knowledge: Knowledge::default(),
         };
         let graph = Graph::start(options, catalog.clone(), journal.clone()).await?;
@@ -256,7 +257,7 @@ impl Spine {
             connection.await.expect("no panic");
         }
         let progress = self.graph.progress();
-        while progress.report().visible_offset < self.journal.end() {
+        while progress.report().visible_offsets < self.journal.ends() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }

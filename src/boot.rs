@@ -4,6 +4,7 @@
 //! the doors close and finish what is under way, then the journal takes no more, then the graph drains it and commits, then the
 //! dispatcher sends what came of that, as far as it can at once; the rest is sent after the next start.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,9 +15,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use weir_catalog::{Catalog, ProjectRow};
-use weir_dataflow::{Graph, GraphOptions, MaintenanceOptions, Progress};
+use weir_dataflow::{Graph, GraphOptions, MaintenanceOptions, ProgressReport, Share};
 use weir_ingest::{Doors, Health};
-use weir_journal::Journal;
+use weir_journal::{Journal, Status};
 use weir_operators::interpret::Knowledge;
 use weir_outbound::{Client, Courier, Dispatcher, Patience, Reach};
 use weir_sql::{Engine, EngineOptions};
@@ -24,7 +25,11 @@ use weir_sql::{Engine, EngineOptions};
 use crate::config::Config;
 use crate::data_dir::{DataDir, ServeLock};
 
+use cluster::{Member, Running};
+
+mod cluster;
 mod commands;
+mod journal;
 pub mod sources;
 mod subscriptions;
 
@@ -32,8 +37,10 @@ mod subscriptions;
 pub struct Weir {
     catalog: Catalog,
     journal: Journal,
-    graph: Graph,
-    dispatcher: Dispatcher,
+    running: Arc<Running>,
+    /// The name of this process among others, where there may be others.
+    member: Option<String>,
+    cluster_task: Option<JoinHandle<()>>,
     stop_doors: watch::Sender<bool>,
     doors: Vec<JoinHandle<anyhow::Result<()>>>,
     commands_task: JoinHandle<()>,
@@ -75,10 +82,20 @@ impl Weir {
         let first = catalog.create_first_project(now_ms()).await?;
         let first_token = if first { Some(catalog.create_token("admin", &[], now_ms()).await?) } else { None };
         let projects = catalog.projects().await?;
-        let journal = open_journal(config, &data)?;
+        let journal = journal::open(config, &data, &catalog).await?;
+        let lease = config.cluster.lease.0;
+        let mut member = match lease.is_zero() {
+            true => None,
+            false => Some(Member::new(data.process_id()?, lease, catalog.clone(), journal.clone())),
+        };
+        let share = match &mut member {
+            None => Share::All,
+            Some(member) => member.begin().await.context("this process cannot join the others")?,
+        };
         let options = GraphOptions {
+            share,
             workers: config.workers,
-            lake: data.lake(),
+            lake: config.store.folder()?.unwrap_or_else(|| data.lake()),
             commit_age_max: config.commit.max_age.0,
             commit_bytes_max: config.commit.max_bytes.0 as usize,
             maintenance: MaintenanceOptions {
@@ -90,8 +107,7 @@ impl Weir {
             },
             knowledge: Knowledge { places: config.geo.places()?.map(Arc::new), ..Knowledge::default() },
         };
-        let graph = Graph::start(options, catalog.clone(), journal.clone()).await.context("the graph does not start")?;
-        let dispatcher = start_dispatcher(config, &catalog)?;
+        let graph = Graph::start(options.clone(), catalog.clone(), journal.clone()).await.context("the graph does not start")?;
 
         let engine = Engine::new(
             graph.snapshots(),
@@ -110,14 +126,25 @@ impl Weir {
             },
         )
         .context("queries cannot be answered")?;
-        let (keeper, taking_up) =
-            subscriptions::Keeper::start(catalog.clone(), graph.subscriptions(), &engine).await.context("subscriptions cannot be taken up")?;
+        let (keeper, taking_up) = subscriptions::Keeper::start(catalog.clone(), graph.subscriptions(), &engine, member.is_some())
+            .await
+            .context("subscriptions cannot be taken up")?;
+        if let Some(member) = &mut member {
+            member.follow(Arc::clone(&keeper));
+        }
         engine.set_subscriptions(keeper);
         let (stop_doors, stopped) = watch::channel(false);
-        let health = health(metrics, &journal, &graph, &engine);
+        let known_projects = graph.known_projects();
+        let (settings, shared_catalog) = (config.clone(), catalog.clone());
+        let make_dispatcher = Box::new(move || start_dispatcher(&settings, &shared_catalog));
+        let delivers = !matches!(&options.share, Share::Part { maintains: false, .. });
+        let running = Running::new(graph, make_dispatcher, delivers).await?;
+        let health = health(metrics, &journal, &running, &engine);
         let router = weir_ingest::router(Doors::new(journal.clone(), sources::Keys(catalog.clone()), health));
         announce(&projects, first_token.as_deref());
         let tokens = sources::Tokens(catalog.clone());
+        let name = member.is_some().then(|| data.process_id()).transpose()?;
+        let cluster_task = member.map(|member| tokio::spawn(member.run(Arc::clone(&running), options, engine.clone())));
         let doors = vec![
             tokio::spawn(serve_http(http, router, until_stopped(stopped.clone()))),
             tokio::spawn(async move {
@@ -126,15 +153,15 @@ impl Weir {
                 serve_flight(flight, engine, tokens, until_stopped(stopped)).await
             }),
         ];
-        let commands_task = tokio::spawn(commands::journal_all(catalog.clone(), journal.clone(), graph.progress(), graph.known_projects()));
-        Ok(Self { catalog, journal, graph, dispatcher, stop_doors, doors, commands_task, upkeep_task, _lock: lock })
+        let commands_task = tokio::spawn(commands::journal_all(catalog.clone(), journal.clone(), Arc::clone(&running), known_projects));
+        Ok(Self { catalog, journal, running, member: name, cluster_task, stop_doors, doors, commands_task, upkeep_task, _lock: lock })
     }
 
     /// Resolves when the graph has failed for good.
     pub fn failure(&self) -> impl Future<Output = ()> + use<> {
-        let progress = self.graph.progress();
+        let (running, cluster) = (Arc::clone(&self.running), self.member.is_some());
         async move {
-            while progress.report().failure.is_none() {
+            while running.failure(cluster).is_none() {
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }
@@ -153,15 +180,18 @@ impl Weir {
                 Err(_) => door.abort(),
             }
         }
-        let (journal, graph) = (self.journal, self.graph);
-        tokio::task::spawn_blocking(move || {
-            journal.close();
-            graph.stop()
-        })
-        .await
-        .context("stopping panicked")?
-        .context("the graph ended")?;
-        self.dispatcher.finish(DELIVERIES_END_MAX).await;
+        let journal = self.journal;
+        tokio::task::spawn_blocking(move || journal.close()).await.context("stopping panicked")?;
+        self.running.stop().await?;
+        if let Some(task) = self.cluster_task {
+            task.abort();
+        }
+        if let Some(name) = &self.member
+            && let Err(error) = self.catalog.leave(name).await
+        {
+            tracing::warn!(%error, "the other processes were not told of the end; they find out when the lease is over");
+        }
+        self.running.end_deliveries().await;
         self.catalog.close().await;
         tracing::info!("stopped");
         Ok(())
@@ -170,14 +200,6 @@ impl Weir {
 
 async fn bind(address: std::net::SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("the address {address} cannot be used: stop what uses it, or give another with --{flag}"))
-}
-
-fn open_journal(config: &Config, data: &DataDir) -> anyhow::Result<Journal> {
-    let mut options = weir_journal::Options::new(data.journal());
-    options.journal_bytes_max = config.journal.max_bytes.0;
-    let (journal, opened) = Journal::open(options).with_context(|| format!("the journal {} cannot be opened", data.journal().display()))?;
-    tracing::info!(start = opened.start, end = opened.end, segments = opened.segments, "journal opened");
-    Ok(journal)
 }
 
 fn start_dispatcher(config: &Config, catalog: &Catalog) -> anyhow::Result<Dispatcher> {
@@ -209,33 +231,53 @@ async fn keep_metrics(metrics: PrometheusHandle) {
 }
 
 /// What `/_health/` and `/metrics` say.
-fn health(metrics: PrometheusHandle, journal: &Journal, graph: &Graph, engine: &Engine) -> Health {
-    let (journal, progress, engine) = (journal.clone(), graph.progress(), engine.clone());
+fn health(metrics: PrometheusHandle, journal: &Journal, running: &Arc<Running>, engine: &Engine) -> Health {
+    let (journal, running, engine) = (journal.clone(), Arc::clone(running), engine.clone());
     Health {
         metrics: Arc::new(move || {
             engine.observe();
             metrics.run_upkeep();
             metrics.render()
         }),
-        report: Arc::new(move || report(&journal, &progress)),
+        report: Arc::new(move || report(&journal, &running)),
     }
 }
 
-fn report(journal: &Journal, progress: &Progress) -> (bool, serde_json::Value) {
-    let (log, graph) = (journal.status(), progress.report());
+fn report(journal: &Journal, running: &Running) -> (bool, serde_json::Value) {
+    let (log, graph) = (journal.status(), running.progress().report());
     let healthy = log.healthy && graph.failure.is_none() && graph.trouble.is_none();
-    let lag = log.end.saturating_sub(graph.visible_offset);
+    let lag = graph.lag_records(&log.ends);
+    let partitions: Vec<_> = log
+        .ends
+        .keys()
+        .chain(graph.visible_offsets.keys())
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .map(|partition| partition_report(*partition, &log, &graph))
+        .collect();
     let detail = json!({
         "healthy": healthy,
         "version": env!("CARGO_PKG_VERSION"),
         "journal": {
-            "healthy": log.healthy, "error": log.error, "bytes": log.bytes, "segments": log.segments, "start": log.start, "end": log.end,
+            "healthy": log.healthy, "error": log.error, "place": log.place, "bytes": log.bytes, "segments": log.segments, "partitions": partitions,
+            "lost_records": log.damages.iter().map(weir_journal::Damage::records).sum::<u64>(),
             "damages": log.damages.iter().map(ToString::to_string).collect::<Vec<_>>(),
         },
         "graph": graph,
+        "cluster": running.shown(),
         "lag_records": lag,
     });
     (healthy, detail)
+}
+
+/// How far a partition is in the journal and in the tables; without the latter where another process reads it.
+fn partition_report(partition: u16, log: &Status, graph: &ProgressReport) -> serde_json::Value {
+    let (end, visible) = (log.ends.get(&partition), graph.visible_offsets.get(&partition));
+    let lag = end.zip(visible).map(|(end, visible)| end.saturating_sub(*visible));
+    json!({
+        "partition": partition, "start": log.starts.get(&partition), "end": end, "visible": visible,
+        "committed": graph.committed_offsets.get(&partition), "lag_records": lag,
+    })
 }
 
 async fn until_stopped(mut stopped: watch::Receiver<bool>) {

@@ -1,5 +1,6 @@
 //! The settings: defaults, then `weir.toml`, then `WEIR_SECTION__NAME`, then flags.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 use weir_catalog::CatalogLocation;
+use weir_journal::KafkaUrl;
 use weir_operators::normalise::place::Places;
 use weir_outbound::reach::{IpNet, Reach};
 use weir_outbound::{Mail, MailError};
@@ -43,18 +45,87 @@ pub struct Config {
     pub mail: MailConfig,
     /// The lake's files after their commit.
     pub lake: LakeConfig,
+    /// Several processes over one journal and one catalog.
+    pub cluster: ClusterConfig,
     /// Where addresses are.
     pub geo: GeoConfig,
+}
+
+/// `cluster.*`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterConfig {
+    /// How long a process may show no life before others take its partitions over; 0 where one process has everything.
+    pub lease: Span,
 }
 
 /// `journal.*`
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JournalConfig {
-    /// Where the journal is; empty for segments in the data directory.
+    /// Where the journal is: `kafka://HOST:PORT[,HOST:PORT]/TOPIC`; empty for segments in the data directory.
     pub url: String,
     /// How many bytes the segments may take before intake answers 503.
     pub max_bytes: Bytes,
+    /// How many partitions the topic has, or is made with; 0 for what it has.
+    pub partitions: u16,
+    /// Properties of librdkafka.
+    pub kafka: KafkaProperties,
+}
+
+impl JournalConfig {
+    /// The topic, where one is set.
+    ///
+    /// # Errors
+    /// Says what is wrong with the URL.
+    pub fn topic(&self) -> anyhow::Result<Option<KafkaUrl>> {
+        if self.url.is_empty() {
+            return Ok(None);
+        }
+        let url = self
+            .url
+            .parse()
+            .map_err(|reason| anyhow::anyhow!("journal.url is {:?}: {reason}; remove it for segments in the data directory", redacted(&self.url)))?;
+        Ok(Some(url))
+    }
+}
+
+/// Properties by name, written as librdkafka names them: `"security.protocol" = "SASL_SSL"`, `security.protocol = "SASL_SSL"`, or
+/// `WEIR_JOURNAL__KAFKA__SECURITY__PROTOCOL`.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "BTreeMap<String, serde_json::Value>")]
+pub struct KafkaProperties(pub BTreeMap<String, String>);
+
+impl TryFrom<BTreeMap<String, serde_json::Value>> for KafkaProperties {
+    type Error = String;
+
+    fn try_from(table: BTreeMap<String, serde_json::Value>) -> Result<Self, String> {
+        fn flatten(name: String, value: serde_json::Value, properties: &mut BTreeMap<String, String>) -> Result<(), String> {
+            let text = match value {
+                serde_json::Value::Object(table) => {
+                    return table.into_iter().try_for_each(|(part, value)| flatten(format!("{name}.{part}"), value, properties));
+                }
+                serde_json::Value::String(text) => text,
+                serde_json::Value::Number(number) => number.to_string(),
+                serde_json::Value::Bool(flag) => flag.to_string(),
+                _ => return Err(format!("{name} is no text, number or truth value")),
+            };
+            properties.insert(name, text);
+            Ok(())
+        }
+        let mut properties = BTreeMap::new();
+        for (name, value) in table {
+            flatten(name, value, &mut properties)?;
+        }
+        Ok(Self(properties))
+    }
+}
+
+impl std::fmt::Debug for KafkaProperties {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let secret = |name: &str| ["password", "secret", "pem", "jaas", "token", "oauthbearer.config"].iter().any(|part| name.contains(part));
+        f.debug_map().entries(self.0.iter().map(|(name, value)| (name, if secret(name) { "…" } else { value.as_str() }))).finish()
+    }
 }
 
 /// `catalog.*`
@@ -157,6 +228,26 @@ pub struct MailConfig {
     pub url: SecretUrl,
     /// The address that mails come from.
     pub from: String,
+}
+
+impl StoreConfig {
+    /// The folder that is set, if one is.
+    ///
+    /// # Errors
+    /// Where it is no folder's absolute path.
+    pub fn folder(&self) -> anyhow::Result<Option<PathBuf>> {
+        if self.url.is_empty() {
+            return Ok(None);
+        }
+        let path = self.url.strip_prefix("file://").unwrap_or(&self.url);
+        if !path.starts_with('/') {
+            bail!(
+                "store.url is {:?}: this version of weir knows folders only, as /PATH or file:///PATH, which several processes can share; remove it for the data directory",
+                redacted(&self.url)
+            );
+        }
+        Ok(Some(PathBuf::from(path)))
+    }
 }
 
 impl MailConfig {
@@ -312,7 +403,7 @@ impl Default for Config {
             http: SocketAddr::from(([127, 0, 0, 1], 9000)),
             flight: SocketAddr::from(([127, 0, 0, 1], 9001)),
             workers: 1,
-            journal: JournalConfig { url: String::new(), max_bytes: Bytes(16 << 30) },
+            journal: JournalConfig { url: String::new(), max_bytes: Bytes(16 << 30), partitions: 0, kafka: KafkaProperties::default() },
             catalog: CatalogConfig { url: SecretUrl(String::new()) },
             store: StoreConfig { url: String::new() },
             commit: CommitConfig { max_age: Span(Duration::from_secs(60)), max_bytes: Bytes(64 << 20) },
@@ -329,6 +420,7 @@ impl Default for Config {
             },
             outbound: OutboundConfig { allow: Networks(Vec::new()) },
             mail: MailConfig { url: SecretUrl(String::new()), from: String::new() },
+            cluster: ClusterConfig { lease: Span(Duration::ZERO) },
             lake: LakeConfig { grace: Span(Duration::from_secs(3600)), file_bytes: Bytes(128 << 20), max_bytes: Bytes(96 << 20), max_cpu_percent: 50 },
             geo: GeoConfig { database: PathBuf::new() },
         }
@@ -384,16 +476,24 @@ impl Config {
         if self.lake.file_bytes.0 < 1 << 20 {
             bail!("lake.file_bytes is {}: use 1MiB or more", self.lake.file_bytes.0);
         }
-        for (setting, url, known) in
-            [("journal.url", &self.journal.url, "segments in the data directory"), ("store.url", &self.store.url, "the data directory")]
-        {
-            if !url.is_empty() {
-                bail!("{setting} is {:?}: this version of weir knows only {known}; remove the setting", redacted(url));
-            }
-        }
         let catalog = &self.catalog.url;
         if !catalog.0.is_empty() && !["postgres://", "postgresql://"].iter().any(|scheme| catalog.0.starts_with(scheme)) {
             bail!("catalog.url is \"{catalog}\": write postgres://USER:PASSWORD@HOST:PORT/DATABASE, or remove the setting for SQLite in the data directory");
+        }
+        self.store.folder()?;
+        if !self.cluster.lease.0.is_zero() {
+            if self.journal.topic()?.is_none() {
+                bail!("cluster.lease is set, but journal.url is not: several processes can share a topic of Kafka only");
+            }
+            if !(Duration::from_secs(1)..=Duration::from_secs(600)).contains(&self.cluster.lease.0) {
+                bail!("cluster.lease is {}: use 1s to 10m", String::from(self.cluster.lease));
+            }
+        }
+        if self.journal.topic()?.is_none() && (self.journal.partitions > 0 || !self.journal.kafka.0.is_empty()) {
+            bail!("journal.partitions and journal.kafka are for a topic of Kafka: set journal.url = \"kafka://HOST:PORT/TOPIC\", or remove them");
+        }
+        if self.journal.partitions > 1024 {
+            bail!("journal.partitions is {}: use 1 to 1024", self.journal.partitions);
         }
         self.mail.server()?;
         Ok(())
@@ -402,7 +502,7 @@ impl Config {
 
 /// The variables that are settings: `WEIR_DATA`, `WEIR_COMMIT__MAX_AGE`. Others that begin alike belong to other programs.
 fn is_setting(key: &figment::value::UncasedStr) -> bool {
-    let sections = ["journal", "catalog", "store", "commit", "query", "outbound", "mail", "lake"];
+    let sections = ["journal", "catalog", "store", "commit", "query", "outbound", "mail", "lake", "cluster", "geo"];
     let key = key.as_str().to_ascii_lowercase();
     ["data", "http", "flight", "workers"].contains(&key.as_str())
         || sections.iter().any(|s| key.starts_with(&format!("{s}.")) || key.starts_with(&format!("{s}__")))
@@ -511,6 +611,27 @@ mod tests {
         assert!(shown.contains("postgres://…@db/weir?…") && !shown.contains("hunter"), "{shown}");
         let shown = format!("{config:?}");
         assert!(shown.contains("smtps://…@mail.example.org") && !shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn a_topic_and_its_properties() {
+        let url = "[journal]\nurl = \"kafka://a:9092,b:9092/weir\"\n";
+        let config =
+            load(&format!("{url}partitions = 8\n[journal.kafka]\n\"sasl.username\" = \"me\"\nsasl.password = \"hunter2\"\n\"linger.ms\" = 5\n")).unwrap();
+        let topic = config.journal.topic().unwrap().unwrap();
+        assert_eq!((topic.brokers.as_str(), topic.topic.as_str(), config.journal.partitions), ("a:9092,b:9092", "weir", 8));
+        let properties: Vec<_> = config.journal.kafka.0.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(properties, ["linger.ms=5", "sasl.password=hunter2", "sasl.username=me"]);
+        let shown = format!("{config:?}");
+        assert!(shown.contains("\"sasl.username\": \"me\"") && !shown.contains("hunter2"), "{shown}");
+        let wrong = |text: &str, want: &str| {
+            let error = load(text).unwrap_err();
+            assert!(error.contains(want), "{error}");
+        };
+        wrong("[journal]\nurl = \"kafka://me:secret@a:1/t\"\n", "journal.url is \"kafka://…@a:1/t\"");
+        wrong("[journal]\npartitions = 4\n", "are for a topic of Kafka");
+        wrong(&format!("{url}partitions = 2000\n"), "use 1 to 1024");
+        wrong(&format!("{url}[journal.kafka]\nlist = [1]\n"), "list is no text");
     }
 
     #[test]

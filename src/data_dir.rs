@@ -26,7 +26,15 @@ impl DataDir {
 
     /// Creates it where it is not there.
     pub fn create(&self) -> anyhow::Result<()> {
-        std::fs::create_dir_all(&self.root).with_context(|| format!("the data directory {} cannot be created: choose another with --data", self.root.display()))
+        let begun = || -> std::io::Result<()> {
+            if !self.root.is_dir() {
+                std::fs::create_dir_all(&self.root)?;
+                // Its name is to be there after a power cut, too.
+                self.root.parent().map(|parent| File::open(parent)?.sync_all()).transpose()?;
+            }
+            Ok(())
+        };
+        begun().with_context(|| format!("the data directory {} cannot be created: choose another with --data", self.root.display()))
     }
 
     /// Whether it was ever served.
@@ -56,6 +64,25 @@ impl DataDir {
     /// The journal's segments.
     pub fn journal(&self) -> PathBuf {
         self.root.join("journal")
+    }
+
+    /// The name of the process that serves this directory, among others that share its journal and its catalog: made once.
+    ///
+    /// # Errors
+    /// Where its file cannot be read or written.
+    pub fn process_id(&self) -> anyhow::Result<String> {
+        let path = self.root.join("process.id");
+        match std::fs::read_to_string(&path) {
+            Ok(id) if !id.trim().is_empty() => return Ok(id.trim().to_owned()),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("{} cannot be read", path.display())),
+        }
+        let mut bytes = [0; 8];
+        getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("the system gives no random numbers: {error}"))?;
+        let id: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        std::fs::write(&path, &id).with_context(|| format!("{} cannot be written", path.display()))?;
+        Ok(id)
     }
 
     /// The lake's files.

@@ -18,7 +18,12 @@ use clap::Parser;
 /// It stands here and not in the program's `main`, so that all that a command runs is compiled once.
 pub fn run() -> ExitCode {
     let cli = cli::Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(cli.async_threads()).enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cli.async_threads())
+        .thread_stack_size(weir_sql::PLANNING_STACK_BYTES)
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::anyhow!("the async runtime does not start: {error}")),
     };

@@ -11,6 +11,9 @@ use crate::error::CatalogError;
 use crate::lake::{Change, Lake, TableIds};
 use crate::state::{GroupHashRow, IssueStateRow};
 
+/// Taken like a partition by the process that maintains the lake.
+pub const MAINTENANCE: u16 = u16::MAX;
+
 /// What a commit makes durable.
 #[derive(Debug, Clone, Default)]
 pub struct Commit {
@@ -85,16 +88,26 @@ impl Catalog {
     /// Takes a partition of the journal over: whoever held it before cannot commit any more. Returns the generation with
     /// which to commit.
     pub async fn take_partition(&self, partition: u16, now_ms: u64) -> Result<i64, CatalogError> {
+        self.take_partitions(&[partition], now_ms).await
+    }
+
+    /// Takes partitions of the journal over, all under one generation, which no other take ever has. Returns the generation with which
+    /// to commit.
+    pub async fn take_partitions(&self, partitions: &[u16], now_ms: u64) -> Result<i64, CatalogError> {
         // It waits for a commit that is under way, so that what is restored afterwards is all that there will be of the one before.
         let mut writing = self.begin_writing().await?;
-        let generation = sqlx::query_scalar(
-            "INSERT INTO weir_partition_owner VALUES ($1, 1, $2)
-             ON CONFLICT (partition_id) DO UPDATE SET generation = weir_partition_owner.generation + 1, taken_ms = excluded.taken_ms RETURNING generation",
-        )
-        .bind(i64::from(partition))
-        .bind(now_ms as i64)
-        .fetch_one(&mut *writing)
-        .await?;
+        let generation: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(generation), 0) + 1 FROM weir_partition_owner").fetch_one(&mut *writing).await?;
+        for partition in partitions {
+            sqlx::query(
+                "INSERT INTO weir_partition_owner (partition_id, generation, taken_ms) VALUES ($1, $2, $3)
+                 ON CONFLICT (partition_id) DO UPDATE SET generation = excluded.generation, taken_ms = excluded.taken_ms",
+            )
+            .bind(i64::from(*partition))
+            .bind(generation)
+            .bind(now_ms as i64)
+            .execute(&mut *writing)
+            .await?;
+        }
         writing.commit().await?;
         Ok(generation)
     }
@@ -454,6 +467,23 @@ pub(crate) mod tests {
         assert_eq!(snapshots, 31);
     }
 
+    async fn partitions_are_taken_together_and_each_is_fenced(place: Place) {
+        let catalog = place.open().await;
+        let lake = catalog.ensure_lake(&[table()], place.dir()).await.unwrap();
+        let first = catalog.take_partitions(&[0, 1, 2], 1).await.unwrap();
+        let commit =
+            |generation, partitions: &[u16], offset| Commit { generation, offsets: partitions.iter().map(|p| (*p, offset)).collect(), ..Commit::default() };
+        catalog.commit(&lake, &commit(first, &[0, 1, 2], 5)).await.unwrap();
+        let second = catalog.take_partitions(&[1], 2).await.unwrap();
+        assert!(second > first);
+        let error = catalog.commit(&lake, &commit(first, &[0, 1, 2], 6)).await.unwrap_err();
+        assert!(matches!(error, CatalogError::Fenced { .. }), "{error}");
+        catalog.commit(&lake, &commit(first, &[0, 2], 6)).await.unwrap();
+        catalog.commit(&lake, &commit(second, &[1], 7)).await.unwrap();
+        assert_eq!(catalog.restore().await.unwrap().offsets, [(0, 6), (1, 7), (2, 6)].into());
+        assert!(catalog.take_partitions(&[0], 3).await.unwrap() > second, "a generation is never given twice");
+    }
+
     #[test]
     fn bounds_compare_as_their_type() {
         let check = |column_type, a: (&str, &str), b: (&str, &str), want: (&str, &str)| {
@@ -471,6 +501,7 @@ pub(crate) mod tests {
         text_with_a_zero_byte_is_bounded_by_text_without,
         a_commit_and_a_takeover_at_once_leave_no_commit_behind_the_takeover,
         many_writers_at_once_take_turns,
-        a_process_that_lost_its_partition_commits_nothing
+        a_process_that_lost_its_partition_commits_nothing,
+        partitions_are_taken_together_and_each_is_fenced
     );
 }

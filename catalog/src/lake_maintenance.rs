@@ -13,7 +13,7 @@ use weir_protocol::ids::ProjectId;
 use crate::database::{Catalog, Dialect, flag};
 use crate::error::CatalogError;
 use crate::lake::{Change, Lake, SCHEMA, TableIds, snapshot_text, snapshot_time};
-use crate::lake_commit::{NewFile, check_generation, insert_file, widened};
+use crate::lake_commit::{MAINTENANCE, NewFile, check_generation, insert_file, widened};
 
 /// A file of the newest snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub struct LiveFile {
 /// Files of one table that take the place of others.
 #[derive(Debug, Clone, Default)]
 pub struct Replacement {
-    /// The generation of the process; see [`Catalog::take_partition`].
+    /// The generation under which [`MAINTENANCE`] was taken; see [`Catalog::take_partitions`].
     pub generation: i64,
     /// The table.
     pub table: &'static str,
@@ -137,7 +137,7 @@ impl Catalog {
         if let Some(snapshot_id) = replaced_before(&mut transaction, table, replacement).await? {
             return Ok(snapshot_id);
         }
-        check_generation(&mut transaction, 0, replacement.generation).await?;
+        check_generation(&mut transaction, MAINTENANCE, replacement.generation).await?;
         let mut change = Change::begin(&mut transaction).await?;
         let snapshot_id = change.snapshot_id;
         let mut rows_gone = 0;
@@ -408,7 +408,7 @@ mod tests {
         async fn with(place: &Place, files: Vec<NewFile>) -> Self {
             let catalog = place.open().await;
             let lake = catalog.ensure_lake(&[table()], place.dir()).await.unwrap();
-            let generation = catalog.take_partition(0, 1).await.unwrap();
+            let generation = catalog.take_partitions(&[0, MAINTENANCE], 1).await.unwrap();
             let commit = Commit { generation, offsets: [(0, 5)].into(), files, ..Commit::default() };
             catalog.commit(&lake, &commit).await.unwrap();
             Self { catalog, lake, generation }
@@ -482,7 +482,7 @@ mod tests {
         let marked = world.catalog.replace(&world.lake, &world.replacement(&[1], vec![])).await.unwrap_err();
         assert!(matches!(marked, CatalogError::Conflict { file: 1 }), "{marked}");
         assert_eq!(world.live().await, [(1, "b".to_owned())]);
-        world.catalog.take_partition(0, 2).await.unwrap();
+        world.catalog.take_partition(MAINTENANCE, 2).await.unwrap();
         let fenced = world.catalog.replace(&world.lake, &world.replacement(&[1], vec![])).await.unwrap_err();
         assert!(matches!(fenced, CatalogError::Fenced { .. }), "{fenced}");
     }

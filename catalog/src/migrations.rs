@@ -11,7 +11,7 @@ use crate::database::{CatalogLocation, Dialect};
 use crate::error::CatalogError;
 
 /// The migrations in their order; the format is how many were applied.
-const MIGRATIONS: &[&str] = &[WEIR, DUCKLAKE, DELETIONS, SUBSCRIPTIONS];
+const MIGRATIONS: &[&str] = &[WEIR, DUCKLAKE, DELETIONS, SUBSCRIPTIONS, PROCESSES];
 
 /// The tables of Weir's own. Times are Unix milliseconds.
 const WEIR: &str = "
@@ -202,6 +202,17 @@ CREATE TABLE weir_delivery (
     error TEXT
 );
 CREATE INDEX weir_delivery_at ON weir_delivery (at_ms);
+";
+
+/// The processes that share the catalog.
+const PROCESSES: &str = "
+CREATE TABLE weir_process (
+    id TEXT PRIMARY KEY,
+    beats INTEGER NOT NULL, -- counted up while it lives
+    beat_ms INTEGER NOT NULL -- by its own clock, for people
+);
+
+CREATE TABLE weir_partition_holder (partition_id INTEGER PRIMARY KEY, process_id TEXT NOT NULL);
 ";
 
 /// What PostgreSQL calls otherwise. The texts above are SQLite's; DuckLake's types are those that DuckDB gives a catalog in either.

@@ -183,6 +183,27 @@ impl Catalog {
         Ok(subscription)
     }
 
+    /// Puts query, options and version back as they were.
+    ///
+    /// # Errors
+    /// [`CatalogError::Unknown`] where it was dropped.
+    pub async fn restore_subscription(&self, before: &Subscription) -> Result<(), CatalogError> {
+        let (shown, sealed) = parts(&self.secrets, before.id as i64, &before.options)?;
+        let mut writing = self.begin_writing().await?;
+        let restored = sqlx::query("UPDATE weir_subscription SET query = $2, options = $3, sealed = $4, version = $5 WHERE id = $1")
+            .bind(before.id as i64)
+            .bind(&before.query)
+            .bind(shown)
+            .bind(sealed)
+            .bind(i64::from(before.version))
+            .execute(&mut *writing)
+            .await?;
+        if restored.rows_affected() == 0 {
+            return Err(unknown(before.id));
+        }
+        writing.commit().await
+    }
+
     /// Drops a subscription with its alerts and what was still to be sent of them. Nobody is notified; the history stays.
     ///
     /// # Errors

@@ -98,7 +98,7 @@ impl Committer {
                 }
                 Err(CommitError::Catalog(fenced @ CatalogError::Fenced { .. })) => {
                     tracing::error!(error = %fenced, "not committed");
-                    self.progress.fail(fenced.to_string());
+                    self.progress.fence(fenced.to_string());
                     return None;
                 }
                 Err(error) => {

@@ -63,6 +63,16 @@ impl<R: TableRow + Clone> Current<R> {
         }
     }
 
+    /// The row of a key.
+    pub(crate) fn get(&self, key: &Key) -> Option<&R> {
+        self.buckets[index(key, self.buckets.len())].rows.get(key)
+    }
+
+    /// The keys, in no order.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = Key> {
+        self.buckets.iter().flat_map(|bucket| bucket.rows.keys().copied())
+    }
+
     fn grow(&mut self) {
         let doubled = self.buckets.len() * 2;
         let old = std::mem::replace(&mut self.buckets, (0..doubled).map(|_| Bucket::default()).collect());

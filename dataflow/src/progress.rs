@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
+use weir_journal::Offsets;
 use weir_operators::Time;
 
 /// Shared by ticker, publisher and committer, and shown by the health page.
@@ -14,12 +15,13 @@ pub struct Progress {
     completed_ticks: AtomicU64,
     released_tick: AtomicU64,
     published_tick: AtomicU64,
-    journal_offset: AtomicU64,
-    committed_offset: AtomicU64,
+    visible_offsets: Mutex<Offsets>,
+    committed_offsets: Mutex<Offsets>,
     committed_ms: AtomicU64,
     paused: AtomicBool,
     holds: AtomicU64,
     stopping: AtomicBool,
+    fenced: AtomicBool,
     failure: Mutex<Option<String>>,
     trouble: Mutex<BTreeMap<&'static str, String>>,
     damages: AtomicU64,
@@ -31,10 +33,10 @@ pub struct Progress {
 pub struct ProgressReport {
     /// The newest tick that queries see, in Unix milliseconds.
     pub published_tick_ms: Time,
-    /// The offset up to which the journal is in the tables.
-    pub visible_offset: u64,
-    /// The offset up to which the tables are committed.
-    pub committed_offset: u64,
+    /// The offset up to which each partition of the journal is in the tables.
+    pub visible_offsets: Offsets,
+    /// The offset up to which each partition is committed.
+    pub committed_offsets: Offsets,
     /// When the last commit was made, in Unix milliseconds; 0 where there was none since the start.
     pub committed_ms: u64,
     /// Whether the graph waits for a commit, since its memory is used up.
@@ -68,6 +70,20 @@ pub struct MaintenanceReport {
     pub trouble: Option<String>,
 }
 
+fn set(kept: &Mutex<Offsets>, offsets: &Offsets) {
+    let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+    if *kept != *offsets {
+        kept.clone_from(offsets);
+    }
+}
+
+impl ProgressReport {
+    /// How many records of the partitions that are read here are not in the tables yet, where the journal ends at `ends`.
+    pub fn lag_records(&self, ends: &Offsets) -> u64 {
+        self.visible_offsets.iter().map(|(partition, visible)| ends.get(partition).map_or(0, |end| end.saturating_sub(*visible))).sum()
+    }
+}
+
 impl Progress {
     pub(crate) fn released(&self, tick: Time) {
         self.released_tick.store(tick, SeqCst);
@@ -82,13 +98,13 @@ impl Progress {
         self.released_ticks.load(SeqCst).saturating_sub(self.completed_ticks.load(SeqCst))
     }
 
-    pub(crate) fn published(&self, tick: Time, offset: u64) {
+    pub(crate) fn published(&self, tick: Time, offsets: &Offsets) {
         self.published_tick.store(tick, SeqCst);
-        self.journal_offset.store(offset, SeqCst);
+        set(&self.visible_offsets, offsets);
     }
 
-    pub(crate) fn committed(&self, offset: u64, now_ms: u64) {
-        self.committed_offset.store(offset, SeqCst);
+    pub(crate) fn committed(&self, offsets: &Offsets, now_ms: u64) {
+        set(&self.committed_offsets, offsets);
         self.committed_ms.store(now_ms, SeqCst);
     }
 
@@ -155,6 +171,17 @@ impl Progress {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
     }
 
+    /// Another process has taken partitions over: this graph must end, and can be started again with others.
+    pub(crate) fn fence(&self, text: String) {
+        self.fenced.store(true, SeqCst);
+        self.fail(text);
+    }
+
+    /// Whether the graph ended since another process has taken partitions over.
+    pub fn is_fenced(&self) -> bool {
+        self.fenced.load(SeqCst)
+    }
+
     pub(crate) fn has_failed(&self) -> bool {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
@@ -163,8 +190,8 @@ impl Progress {
     pub fn report(&self) -> ProgressReport {
         ProgressReport {
             published_tick_ms: self.published_tick.load(SeqCst),
-            visible_offset: self.journal_offset.load(SeqCst),
-            committed_offset: self.committed_offset.load(SeqCst),
+            visible_offsets: self.visible_offsets.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            committed_offsets: self.committed_offsets.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             committed_ms: self.committed_ms.load(SeqCst),
             paused: self.is_paused(),
             damages: self.damages.load(SeqCst),

@@ -3,7 +3,7 @@
 //! It is the one owner of the tables in memory. Rows go from hot to frozen (being committed) to cold; a snapshot shows all
 //! three, so a query sees each row once whatever the moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,9 +22,11 @@ use weir_protocol::deletion::Deletion;
 use crate::committer::{Epoch, EpochCommitted};
 use crate::current::{Current, Key};
 use crate::hot::Hot;
+use crate::others::{Committed, Own};
 use crate::progress::Progress;
 use crate::reach::Reach;
 use crate::snapshot::{DataFile, Snapshot, Snapshots, TableSnapshot};
+use crate::subscriptions::command::Notice;
 use crate::telemetry;
 use crate::ticker::now_ms;
 
@@ -39,9 +41,11 @@ pub(crate) enum Message {
     /// The committer gave up; what is not committed stays in the journal.
     Uncommitted,
     /// Files of a table took the place of others.
-    Replaced { table: &'static str, old: Vec<PathBuf>, new: Vec<DataFile> },
+    Replaced { table: &'static str, old: Vec<PathBuf>, new: Vec<DataFile>, snapshot_id: i64 },
     /// More is known of what a deletion reaches.
     Reaches(Reach),
+    /// What other processes have committed.
+    Others(Box<Committed>),
 }
 
 /// When to commit.
@@ -66,6 +70,8 @@ pub(crate) struct Publisher {
     pub(crate) tables: Tables,
     /// Told of each commit.
     pub(crate) maintenance: SyncSender<()>,
+    /// Told of rows that are deleted as was not known before.
+    pub(crate) notices: SyncSender<Notice>,
 }
 
 /// The tables in memory and what a commit has to take along.
@@ -81,6 +87,8 @@ pub(crate) struct Tables {
     pub(crate) changed: Changed,
     /// The offset after the last record in the tables, by partition.
     pub(crate) upper: BTreeMap<u16, u64>,
+    /// What of the tables is made here, where other processes make the rest.
+    pub(crate) own: Option<Own>,
 }
 
 /// State rows that changed since the last commit.
@@ -190,6 +198,44 @@ impl Tables {
 }
 
 impl Tables {
+    /// Shows what other processes have committed; returns the lists of files that were shown before.
+    fn take_up(&mut self, committed: Committed) -> Vec<Arc<[DataFile]>> {
+        let Some(own) = self.own.as_ref() else { return Vec::new() };
+        let Committed { mut files, gone, issues, projects, deletions, .. } = committed;
+        let mut before = Vec::new();
+        for table in schema::tables() {
+            let others = files.remove(table.name).unwrap_or_default();
+            let list = self.cold.entry(table.name).or_default();
+            let own = list.iter().filter(|file| own.wrote(file) && !gone.contains(&file.path)).cloned();
+            let new: Arc<[DataFile]> = own.chain(others).collect();
+            if *list != new {
+                before.push(mem::replace(list, new));
+            }
+        }
+        let others = |project_id: i64| !own.holds(project_id as u64);
+        let known: BTreeSet<Key> = issues.iter().map(|row| (row.common.project_id, row.group_id)).collect();
+        let vanished: Vec<Key> = self.issues.keys().filter(|key| others(key.0) && !known.contains(key)).collect();
+        vanished.iter().for_each(|key| self.issues.remove(key));
+        for row in issues {
+            let key = (row.common.project_id, row.group_id);
+            if self.issues.get(&key).is_none_or(|shown| *shown != row) {
+                self.issues.upsert(key, row);
+            }
+        }
+        for row in projects {
+            let key = (row.common.project_id, 0);
+            if self.projects.get(&key).is_none_or(|shown| *shown != row) {
+                self.projects.upsert(key, row);
+            }
+        }
+        let standing: BTreeSet<i64> = deletions.iter().map(|(seq, _)| *seq).collect();
+        self.deletions.retain(|seq, reach| !others(reach.project_id()) || standing.contains(seq));
+        for (seq, deletion) in deletions {
+            self.deletions.entry(seq).or_insert_with(|| Arc::new(Reach::new(seq, &deletion)));
+        }
+        before
+    }
+
     /// Puts files in the place of others; returns the list that had the others.
     fn replace(&mut self, table: &'static str, old: &[PathBuf], new: Vec<DataFile>) -> Option<Arc<[DataFile]>> {
         let cold = self.cold.get_mut(table)?;
@@ -211,6 +257,8 @@ struct Ticks {
     dirty_since: Option<Instant>,
     committing: bool,
     gave_up: bool,
+    /// The newest snapshot of the lake in which this process replaced files.
+    replaced: i64,
 }
 
 impl Publisher {
@@ -268,24 +316,33 @@ impl Publisher {
                 ticks.committing = false;
                 self.snapshots.retire(self.tables.thaw(done.files));
                 self.snapshots.publish(self.tables.snapshot(ticks.last_tick));
-                let offset = done.offsets.get(&0).copied().unwrap_or_default();
-                if let Err(error) = self.journal.truncate_before(offset) {
-                    tracing::warn!(%error, offset, "the journal was not truncated; it is tried again after the next commit");
+                if let Err(error) = self.journal.truncate_before(&done.offsets) {
+                    tracing::warn!(%error, "the journal was not truncated; it is tried again after the next commit");
                 }
-                self.progress.committed(offset, now_ms());
+                self.progress.committed(&done.offsets, now_ms());
                 ticks.committed = done.offsets;
                 // One that waits already stands for this commit, too.
                 let _ = self.maintenance.try_send(());
             }
-            Message::Replaced { table, old, new } => {
+            Message::Replaced { table, old, new, snapshot_id } => {
+                ticks.replaced = ticks.replaced.max(snapshot_id);
                 // Before the publication: whoever sees that the files are replaced must find out who holds them still.
                 self.snapshots.retire(self.tables.replace(table, &old, new));
                 self.snapshots.publish(self.tables.snapshot(ticks.last_tick));
             }
             Message::Reaches(reach) => {
                 // It may have been carried out since, by another process before this one.
-                if let Some(known) = self.tables.deletions.get_mut(&reach.seq) {
+                if let Some(known) = self.tables.deletions.get_mut(&reach.seq).filter(|known| ***known != reach) {
                     *known = Arc::new(reach);
+                    self.snapshots.publish(self.tables.snapshot(ticks.last_tick));
+                    // Whoever was given rows that are reached only now is to be without them.
+                    let _ = self.notices.send(Notice::Deleted);
+                }
+            }
+            Message::Others(committed) => {
+                // What was read before this process replaced files would show them again; it is read anew, since the replacement changed it.
+                if committed.snapshot_id >= ticks.replaced {
+                    self.snapshots.retire(self.tables.take_up(*committed));
                     self.snapshots.publish(self.tables.snapshot(ticks.last_tick));
                 }
             }
@@ -335,9 +392,16 @@ impl Publisher {
     fn publish(&mut self, tick: Time, changed: bool) {
         let snapshot = if changed { self.tables.snapshot(tick) } else { Snapshot { tick_ms: tick, ..Snapshot::clone(&self.snapshots.latest()) } };
         self.snapshots.publish(snapshot);
-        self.progress.published(tick, self.tables.upper.get(&0).copied().unwrap_or_default());
+        self.progress.published(tick, &self.tables.upper);
         metrics::gauge!(telemetry::TICKS_IN_FLIGHT).set(self.progress.ticks_in_flight() as f64);
-        metrics::gauge!(telemetry::LAG_RECORDS).set(self.journal.end().saturating_sub(self.tables.upper.get(&0).copied().unwrap_or_default()) as f64);
+        let ends = self.journal.ends();
+        let mut total = 0;
+        for (partition, upper) in &self.tables.upper {
+            let lag = ends.get(partition).map_or(0, |end| end.saturating_sub(*upper));
+            metrics::gauge!(telemetry::PARTITION_LAG_RECORDS, "partition" => partition.to_string()).set(lag as f64);
+            total += lag;
+        }
+        metrics::gauge!(telemetry::LAG_RECORDS).set(total as f64);
     }
 
     /// Rows that cannot be committed must not fill the memory: past the bound the graph reads no further until they are.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, TimestampMillisecondType};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
 use weir_operators::deduplicate::Identity;
 use weir_protocol::EventId;
@@ -50,7 +50,9 @@ fn event(project_id: u64, id: [u8; 16]) -> Identity {
 }
 
 fn read(file: &DataFile, column: &str, since_ms: i64, identity: fn(u64, [u8; 16]) -> Identity, seen: &mut Vec<Seen>) -> Result<(), ParquetError> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(&file.path)?)?;
+    // The types are known from the file's own schema. Arrow's, which is kept in it as well, is read by code that trusts its bytes.
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(File::open(&file.path)?, options)?;
     let mask = ProjectionMask::columns(builder.parquet_schema(), ["project_id", "received", column]);
     for batch in builder.with_projection(mask).build()? {
         let batch = batch?;

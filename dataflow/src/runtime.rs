@@ -4,20 +4,20 @@
 //! workers, what the workers made of them goes to the publisher, epochs go from the publisher to the committer and back.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use timely::WorkerConfig;
 use timely::communication::WorkerGuards;
 use timely::scheduling::SyncActivator;
 use tokio::runtime::Handle;
-use weir_catalog::{Catalog, CatalogError, Lake, Restored, RestoredAlerts};
-use weir_journal::Journal;
+use weir_catalog::{Catalog, CatalogError, Lake, MAINTENANCE, Restored, RestoredAlerts};
+use weir_journal::{Journal, JournalError, Offsets};
 use weir_operators::deduplicate::{Identity, Recent};
 use weir_operators::interpret::Knowledge;
 use weir_operators::issues::{IssueState, Issues};
@@ -27,6 +27,7 @@ use weir_operators::rows::ProjectRow;
 use crate::committer::Committer;
 use crate::lake::{self, UnexpectedColumn};
 use crate::maintenance::{Maintenance, MaintenanceOptions, Tools};
+use crate::others::{Others, Own};
 use crate::pipeline;
 use crate::progress::Progress;
 use crate::publisher::{CommitPolicy, Message, Publisher, Tables};
@@ -56,9 +57,29 @@ pub struct GraphOptions {
     pub commit_bytes_max: usize,
     /// How the lake is maintained.
     pub maintenance: MaintenanceOptions,
+    /// What of the journal and of the lake is this process's.
+    pub share: Share,
     /// What interpretation knows beside the items.
     pub knowledge: Knowledge,
 }
+
+/// What of the journal and of the lake is a process's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Share {
+    /// Everything.
+    #[default]
+    All,
+    /// Some partitions; other processes have the rest.
+    Part {
+        /// The partitions.
+        partitions: BTreeSet<u16>,
+        /// Whether this process maintains the lake.
+        maintains: bool,
+    },
+}
+
+/// Where other processes may be about to register them, how old files have to be that nothing names before they are removed.
+const UNNAMED_AGE_MIN: Duration = Duration::from_secs(3600);
 
 /// Why the graph did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -83,18 +104,9 @@ pub enum GraphError {
         /// What the operating system said.
         source: std::io::Error,
     },
-    /// The journal no longer holds what the last commit continues from.
-    #[error(
-        "the last commit continues from record {wanted} of the journal, but the journal holds {start} to {end}: restore the journal's folder, or the whole data directory from a backup"
-    )]
-    JournalGap {
-        /// Where the commit continues.
-        wanted: u64,
-        /// The first record held.
-        start: u64,
-        /// The record after the last.
-        end: u64,
-    },
+    /// The journal does not hold what the last commit continues from, or cannot be read.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// Threads could not be started.
     #[error("the graph's threads do not start: {0}")]
     Threads(String),
@@ -127,7 +139,7 @@ pub(crate) struct WorkerState {
 }
 
 impl Graph {
-    /// Starts from the last commit. Takes the partition over: a process that held it before cannot commit any more.
+    /// Starts from the last commit. Takes the partitions over: a process that held them before cannot commit any more.
     pub async fn start(options: GraphOptions, catalog: Catalog, journal: Journal) -> Result<Self, GraphError> {
         let alerts = Arc::new(catalog.clone());
         Self::start_with(options, catalog, journal, alerts).await
@@ -135,18 +147,44 @@ impl Graph {
 
     /// The same with alerts kept elsewhere than in the catalog.
     pub async fn start_with(options: GraphOptions, catalog: Catalog, journal: Journal, alerts: Arc<dyn AlertStore>) -> Result<Self, GraphError> {
+        Self::start_showing(options, catalog, journal, alerts, None).await
+    }
+
+    /// The same after an earlier graph of this process, whose readers go on with this one's snapshots.
+    pub async fn start_again(options: GraphOptions, catalog: Catalog, journal: Journal, snapshots: Snapshots) -> Result<Self, GraphError> {
+        let alerts = Arc::new(catalog.clone());
+        Self::start_showing(options, catalog, journal, alerts, Some(snapshots)).await
+    }
+
+    async fn start_showing(
+        options: GraphOptions,
+        catalog: Catalog,
+        journal: Journal,
+        alerts: Arc<dyn AlertStore>,
+        snapshots: Option<Snapshots>,
+    ) -> Result<Self, GraphError> {
+        lake::create(&options.lake).map_err(|source| GraphError::Folder { path: options.lake.clone(), source })?;
         let lake = catalog.ensure_lake(&lake::lake_tables(), &options.lake).await?;
         lake::verify(&lake)?;
-        let generation = catalog.take_partition(0, now_ms()).await?;
+        let (partitions, maintains) = match &options.share {
+            Share::All => (journal.partitions().into_iter().collect(), true),
+            Share::Part { partitions, maintains } => (partitions.clone(), *maintains),
+        };
+        let taken: Vec<u16> = partitions.iter().copied().chain(maintains.then_some(MAINTENANCE)).collect();
+        let generation = catalog.take_partitions(&taken, now_ms()).await?;
         let restored = catalog.restore().await?;
-        let start = restored.offsets.get(&0).copied().unwrap_or_default();
-        if !(journal.start()..=journal.end()).contains(&start) {
-            return Err(GraphError::JournalGap { wanted: start, start: journal.start(), end: journal.end() });
-        }
+        let start: Offsets = partitions.iter().map(|partition| (*partition, restored.offsets.get(partition).copied().unwrap_or_default())).collect();
+        journal.check(&start)?;
         let tables_root = lake::tables_root(&options.lake);
-        let cold = cold_files(&catalog, &lake, &tables_root).await?;
+        let shared = options.share != Share::All;
+        let cold = cold_files(&catalog, &lake, &tables_root, shared).await?;
         let (worker_states, inputs) = worker_states(&options, &restored, &cold)?;
-        let tables = restored_tables(&restored, cold)?;
+        let mut tables = restored_tables(&restored, cold, start.clone())?;
+        if shared {
+            let own = Own { partitions, generation, journal: journal.clone(), slugs: Arc::default() };
+            own.learn(&catalog).await?;
+            tables.own = Some(own);
+        }
         let known = |state: &String| {
             let common = serde_json::from_str::<ProjectRow>(state)?.common;
             Ok((common.project_id as u64, common.retention_days as u16))
@@ -164,6 +202,8 @@ impl Graph {
             last_tick: restored.tick_ms.max(restored_alerts.tick_ms),
             alerts,
             restored_alerts,
+            maintains,
+            snapshots,
         };
         parts.spawn(tables, worker_states, inputs, known_projects)
     }
@@ -216,11 +256,13 @@ impl Drop for Graph {
 
 type Cold = BTreeMap<&'static str, Arc<[DataFile]>>;
 
-async fn cold_files(catalog: &Catalog, lake: &Lake, tables_root: &std::path::Path) -> Result<Cold, GraphError> {
+async fn cold_files(catalog: &Catalog, lake: &Lake, tables_root: &std::path::Path, shared: bool) -> Result<Cold, GraphError> {
     let files = lake::data_files(catalog.lake_files(lake, &["received", "project_id"]).await?);
     // Replaced files are kept for readers of older snapshots; the maintenance removes them in time.
     let named = catalog.named_files().await?;
-    let removed = lake::remove_unnamed(tables_root, &named).map_err(|source| GraphError::Folder { path: tables_root.to_owned(), source })?;
+    let now = SystemTime::now();
+    let before = if shared { now.checked_sub(UNNAMED_AGE_MIN).unwrap_or(now) } else { now };
+    let removed = lake::remove_unnamed(tables_root, &named, before).map_err(|source| GraphError::Folder { path: tables_root.to_owned(), source })?;
     if removed > 0 {
         tracing::info!(removed, "removed files that no commit names");
     }
@@ -268,9 +310,8 @@ fn worker_states(options: &GraphOptions, restored: &Restored, cold: &Cold) -> Re
     Ok((states, inputs))
 }
 
-fn restored_tables(restored: &Restored, cold: Cold) -> Result<Tables, GraphError> {
-    let mut tables = Tables { cold, upper: restored.offsets.clone(), ..Tables::default() };
-    tables.upper.entry(0).or_default();
+fn restored_tables(restored: &Restored, cold: Cold, upper: Offsets) -> Result<Tables, GraphError> {
+    let mut tables = Tables { cold, upper, ..Tables::default() };
     for row in &restored.issues {
         let state: IssueState = serde_json::from_str(&row.state)?;
         tables.issues.upsert((state.row.common.project_id, state.row.group_id), state.row);
@@ -292,10 +333,12 @@ struct Parts {
     lake: Lake,
     tables_root: PathBuf,
     generation: i64,
-    start: u64,
+    start: Offsets,
     last_tick: u64,
     alerts: Arc<dyn AlertStore>,
     restored_alerts: RestoredAlerts,
+    maintains: bool,
+    snapshots: Option<Snapshots>,
 }
 
 impl Parts {
@@ -306,10 +349,18 @@ impl Parts {
         inputs: Vec<SyncSender<TickInput>>,
         known_projects: BTreeMap<u64, u16>,
     ) -> Result<Graph, GraphError> {
+        let mut restored_alerts = self.restored_alerts;
         let progress = Arc::new(Progress::default());
-        progress.published(self.last_tick, self.start);
-        progress.committed(self.start, 0);
-        let snapshots = Snapshots::new(tables.snapshot(self.last_tick));
+        progress.published(self.last_tick, &self.start);
+        progress.committed(&self.start, 0);
+        let first = tables.snapshot(self.last_tick);
+        let snapshots = match self.snapshots {
+            None => Snapshots::new(first),
+            Some(snapshots) => {
+                snapshots.publish(first);
+                snapshots
+            }
+        };
         let (publisher, messages) = sync_channel(MESSAGES_MAX);
         // One epoch at a time: the next is made when the last is committed.
         let (epochs, waiting) = sync_channel(1);
@@ -322,15 +373,20 @@ impl Parts {
         let (workers, activators) = spawn_workers(states, ends)?;
         let count = inputs.len();
         let ticker = Ticker {
-            reader: self.journal.reader(self.start),
+            reader: self.journal.reader(&self.start)?,
             workers: inputs.into_iter().zip(activators).map(|(ticks, activator)| WorkerInput { ticks, activator }).collect(),
             publisher: publisher.clone(),
             progress: Arc::clone(&progress),
-            notices,
+            notices: notices.clone(),
             alarm: Arc::clone(&alarm),
             last: self.last_tick,
+            was_ahead: false,
         };
+        if let Some(own) = &tables.own {
+            restored_alerts.active.retain(|alert| own.holds_key(&alert.key));
+        }
         let coordinator = Coordinator {
+            own: tables.own.clone(),
             notices: noticed,
             shared: Arc::clone(&shared),
             mailboxes,
@@ -339,7 +395,7 @@ impl Parts {
             snapshots: snapshots.clone(),
             progress: Arc::clone(&progress),
             runtime: Handle::current(),
-            state: subscriptions::coordinator::State::new(count, self.restored_alerts, self.last_tick, tables.upper.clone(), self.journal.end()),
+            state: subscriptions::coordinator::State::new(count, restored_alerts, self.last_tick, tables.upper.clone(), self.journal.known_ends()),
         };
         let recorder = Recorder { outgoing, store: self.alerts, generation: self.generation, progress: Arc::clone(&progress), runtime: Handle::current() };
         let maintenance = Maintenance::new(Tools {
@@ -355,6 +411,15 @@ impl Parts {
             runtime: Handle::current(),
         });
         let (committed, commits) = sync_channel(1);
+        let others = tables.own.clone().map(|own| Others {
+            own,
+            catalog: self.catalog.clone(),
+            lake: self.lake.clone(),
+            snapshots: snapshots.clone(),
+            publisher: publisher.clone(),
+            progress: Arc::clone(&progress),
+            runtime: Handle::current(),
+        });
         let committer = Committer {
             epochs: waiting,
             publisher,
@@ -375,8 +440,10 @@ impl Parts {
             policy,
             tables,
             maintenance: committed,
+            notices,
         };
-        let threads = vec![
+        let maintains = self.maintains;
+        let mut threads = vec![
             thread("weir-ticker", &progress, move || ticker.run().map_err(|e| format!("the journal cannot be read: {e}")))?,
             thread("weir-publisher", &progress, move || publisher.run(count).map_err(|e| format!("publishing rows: {e}")))?,
             thread("weir-committer", &progress, move || {
@@ -392,10 +459,19 @@ impl Parts {
                 Ok(())
             })?,
             thread("weir-maintenance", &progress, move || {
-                maintenance.run(&commits);
+                // Otherwise nobody listens, which the publisher is told by the channel's end.
+                if maintains {
+                    maintenance.run(&commits);
+                }
                 Ok(())
             })?,
         ];
+        if let Some(others) = others {
+            threads.push(thread("weir-others", &progress, move || {
+                others.run();
+                Ok(())
+            })?);
+        }
         let subscriptions = Subscriptions { shared };
         Ok(Graph { snapshots, progress, known_projects, subscriptions, threads, workers: Some(workers) })
     }

@@ -6,6 +6,8 @@ pub const TICKS: &str = "graph_ticks_total";
 pub const TICKS_IN_FLIGHT: &str = "graph_ticks_in_flight";
 /// Records of the journal that the graph has not completed, a gauge.
 pub const LAG_RECORDS: &str = "graph_lag_records";
+/// The same by partition, a gauge.
+pub const PARTITION_LAG_RECORDS: &str = "graph_partition_lag_records";
 /// Milliseconds from the receipt of a record to the publication of its rows, a histogram.
 pub const VISIBLE_MS: &str = "graph_visible_milliseconds";
 /// Rows published, by table.

@@ -93,6 +93,7 @@ async fn run(workers: &[usize], commit_age_max: Duration) -> BTreeMap<&'static s
             commit_age_max,
             commit_bytes_max: 64 << 20,
             maintenance: MaintenanceOptions::default(),
+            share: crate::Share::All,
             knowledge: Knowledge::default(),
         };
         let graph = Graph::start(options, catalog.clone(), journal.clone()).await.unwrap();
@@ -100,7 +101,7 @@ async fn run(workers: &[usize], commit_age_max: Duration) -> BTreeMap<&'static s
             journal.append(record.clone()).await.unwrap();
         }
         let progress = graph.progress();
-        while progress.report().visible_offset < journal.end() {
+        while progress.report().visible_offsets < journal.ends() {
             assert_eq!(progress.report().failure, None);
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -28,8 +28,8 @@ const TICK_MIN: Duration = Duration::from_millis(20);
 const TICK_ASKED_MIN: Duration = Duration::from_millis(5);
 /// The greatest time between two ticks.
 const TICK_MAX: Duration = Duration::from_secs(1);
-/// Records of one tick, in bytes of memory.
-const TICK_BYTES_MAX: usize = 32 << 20;
+/// Records of one tick, in bytes of memory, bodies decompressed. About a thousand events: what a worker does in half a second.
+const TICK_BYTES_MAX: usize = 16 << 20;
 /// How long a stop waits for the journal to be drained. What is left is durable and read at the next start.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
 /// How long the ticker sleeps where it must wait for the graph or for a commit.
@@ -50,6 +50,22 @@ pub(crate) struct Ticker {
     pub(crate) notices: SyncSender<Notice>,
     pub(crate) alarm: Arc<Alarm>,
     pub(crate) last: Time,
+    /// Whether the last tick was ahead of the clock.
+    pub(crate) was_ahead: bool,
+}
+
+/// By how much a tick may be ahead of the clock before it is worth a word: clocks are set by less all the time.
+const AHEAD_MS_MAX: u64 = 5_000;
+
+/// What is wrong where ticks are ahead of the clock: time never goes back, so they go on from there, a millisecond each.
+fn clock_trouble(tick: Time, now: Time) -> Option<String> {
+    let ahead = tick.saturating_sub(now);
+    (ahead > AHEAD_MS_MAX).then(|| {
+        format!(
+            "the clock is {} s behind the newest tick: it was ahead once, or was set back; windows of subscriptions do not see what arrives until it has caught up: set it right",
+            ahead / 1000
+        )
+    })
 }
 
 impl Ticker {
@@ -72,7 +88,12 @@ impl Ticker {
                 continue;
             }
             if stopping && !waiting {
-                return Ok(());
+                if self.reader.is_drained() {
+                    return Ok(());
+                }
+                // What was acknowledged is on its way here.
+                self.reader.wait(PAUSE);
+                continue;
             }
             if self.progress.has_failed() {
                 return Ok(());
@@ -92,7 +113,13 @@ impl Ticker {
     }
 
     fn release(&mut self, read: Vec<JournalEntry>) {
-        let time = (self.last + 1).max(now_ms());
+        let now = now_ms();
+        let time = (self.last + 1).max(now);
+        let ahead = clock_trouble(time, now);
+        if ahead.is_some() || self.was_ahead {
+            self.was_ahead = ahead.is_some();
+            self.progress.trouble_with("clock", ahead);
+        }
         self.last = time;
         self.alarm.released();
         let mut shares: Vec<Vec<Arc<Entry>>> = self.workers.iter().map(|_| Vec::new()).collect();
@@ -137,4 +164,17 @@ impl Drop for Ticker {
 /// The wall clock in Unix milliseconds.
 pub(crate) fn now_ms() -> Time {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as Time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_ahead_is_told_of() {
+        assert_eq!(clock_trouble(10_000, 10_000), None);
+        assert_eq!(clock_trouble(10_000, 20_000), None);
+        assert_eq!(clock_trouble(15_000, 10_000), None);
+        assert!(clock_trouble(3_610_000, 10_000).is_some_and(|trouble| trouble.contains("3600 s behind")));
+    }
 }

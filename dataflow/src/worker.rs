@@ -112,7 +112,7 @@ impl WorkerLoop {
             match command {
                 Command::Build { template, plan, rows } => self.build(worker, template, &plan, rows),
                 Command::Parameters { template, changes, ticket } => match self.templates.get_mut(&template) {
-                    Some(running) => running.parameters(changes, ticket, &mut self.news),
+                    Some(running) => running.parameters(template, changes, ticket, &mut self.news),
                     None => self.news.applied.push((ticket, None)),
                 },
                 Command::Drop { template } => {
@@ -196,17 +196,17 @@ impl Running {
         self.inputs.advance_to(self.time);
     }
 
-    fn parameters(&mut self, changes: ParameterChanges, ticket: u64, news: &mut News) {
+    fn parameters(&mut self, number: TemplateNumber, changes: ParameterChanges, ticket: u64, news: &mut News) {
         match &mut self.filling {
             Some(filling) => filling.parameters.push((changes, ticket)),
-            None => self.insert(&changes, ticket, self.time, news),
+            None => self.insert(number, &changes, ticket, self.time, news),
         }
     }
 
-    fn insert(&mut self, changes: &ParameterChanges, ticket: u64, time: Time, news: &mut News) {
+    fn insert(&mut self, number: TemplateNumber, changes: &ParameterChanges, ticket: u64, time: Time, news: &mut News) {
         for (parameters, insert) in changes {
             if let Err(error) = self.inputs.parameters(time, parameters, *insert) {
-                news.refused.push((parameters.subscription, error.to_string()));
+                news.refused.push((parameters.subscription, number, error.to_string()));
             }
         }
         news.applied.push((ticket, Some(time)));
@@ -226,7 +226,7 @@ impl Running {
                 news.fed.push((number, tick));
             }
             (Hydration::Complete, Some(tick)) => {
-                self.begin(tick, progress, news);
+                self.begin(number, tick, progress, news);
                 news.begun.push(number);
             }
             (Hydration::Rows(_) | Hydration::Complete, None) => {}
@@ -235,11 +235,11 @@ impl Running {
     }
 
     /// All stored rows are there: what waited follows, and from now on the template goes along with the graph.
-    fn begin(&mut self, at: Time, progress: &Progress, news: &mut News) {
+    fn begin(&mut self, number: TemplateNumber, at: Time, progress: &Progress, news: &mut News) {
         let Some(filling) = self.filling.take() else { return };
         filling.resume(progress);
         for (changes, ticket) in filling.parameters {
-            self.insert(&changes, ticket, at, news);
+            self.insert(number, &changes, ticket, at, news);
         }
         self.complete(at, Vec::new());
         // The ticks up to the snapshot's are in the snapshot.

@@ -12,12 +12,33 @@ pub struct Damage {
     pub position: Position,
     /// The offset of the first record after it that can be read, or where the lost ones end.
     pub next_offset: u64,
-    /// The segment.
-    pub file: PathBuf,
-    /// Where in the file the damage begins.
-    pub byte: u64,
+    /// Where the damage begins.
+    pub place: Place,
     /// What is wrong there.
     pub reason: String,
+}
+
+/// Where a damage begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In a segment.
+    Segment {
+        /// The segment.
+        file: PathBuf,
+        /// Where in the file.
+        byte: u64,
+    },
+    /// In a partition of a Kafka topic, at the damage's position.
+    Topic(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Segment { file, byte } => write!(f, "at byte {byte} of {}", file.display()),
+            Self::Topic(topic) => write!(f, "in topic {topic}"),
+        }
+    }
 }
 
 impl Damage {
@@ -29,8 +50,8 @@ impl Damage {
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { position, next_offset, file, byte, reason } = self;
-        write!(f, "records {} to {next_offset} (the last excluded) are lost, at byte {byte} of {}: {reason}", position.offset, file.display())
+        let Self { position: Position { partition, offset }, next_offset, place, reason } = self;
+        write!(f, "records {offset} to {next_offset} (the last excluded) of partition {partition} are lost, {place}: {reason}")
     }
 }
 

@@ -48,8 +48,23 @@ pub enum JournalError {
         /// The offset after the last record.
         end: u64,
     },
-    /// The writer's thread was not given.
-    #[error("the journal's writer thread cannot be started: {0}")]
+    /// Segments that the last commit continues from are missing.
+    #[error(
+        "the last commit continues from record {wanted} of the journal, but the journal holds {start} to {end}: restore the journal's folder, or the whole data directory from a backup"
+    )]
+    Gap {
+        /// Where the commit continues.
+        wanted: u64,
+        /// The first record held.
+        start: u64,
+        /// The record after the last.
+        end: u64,
+    },
+    /// A topic cannot be used.
+    #[error("{0}")]
+    Kafka(String),
+    /// A thread was not given.
+    #[error("a thread of the journal cannot be started: {0}")]
     Thread(io::Error),
 }
 

@@ -1,9 +1,11 @@
-//! The durable log of Weir: segment files with one writer, group commit, and readers that see durable records only.
+//! The durable log of Weir: segment files with one writer, group commit, and readers that see durable records only; or a Kafka topic.
 //!
 //! | module | noun |
 //! |---|---|
-//! | [`journal`](Journal) | the handle: append, read, truncate, close |
-//! | [`reader`](Reader) | reads in order, from memory or from files |
+//! | [`journal`](Journal) | the handle: append, read, truncate, close; whatever it is kept in |
+//! | `kafka` | the journal as a Kafka topic |
+//! | `segments` | the journal as segment files |
+//! | `reader` | reads segments in order, from memory or from files |
 //! | `queue`, `writer` | appends that wait, and the one thread that makes them durable |
 //! | `log` | what is durable: segments, the tail in memory, damages |
 //! | `open` | what a start finds: a torn tail is cut, damage is reported |
@@ -36,12 +38,14 @@ mod damage;
 mod error;
 mod frame;
 mod journal;
+mod kafka;
 mod log;
 mod open;
 mod options;
 mod queue;
 mod reader;
 mod segment;
+mod segments;
 mod status;
 pub mod storage;
 pub mod telemetry;
@@ -51,12 +55,13 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use damage::{Damage, TornTail};
+pub use damage::{Damage, Place, TornTail};
 pub use error::{AppendError, JournalError};
-pub use journal::Journal;
+pub use journal::{Journal, Offsets, Reader};
+pub use kafka::{Identity, KafkaOptions, KafkaUrl};
 pub use open::Opened;
 pub use options::Options;
-pub use reader::{Entry, Reader};
+pub use reader::Entry;
 pub use status::Status;
 
 /// The number of the only partition that segments in a folder have.

@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use weir_protocol::record::Record;
 
+use crate::PARTITION;
 use crate::damage::Damage;
 use crate::error::{AppendError, JournalError};
 use crate::options::Options;
@@ -18,7 +19,7 @@ use crate::storage::Storage;
 use crate::telemetry;
 
 /// How many damaged places are remembered; each is counted and logged all the same.
-const DAMAGES_MAX: usize = 100;
+pub(crate) const DAMAGES_MAX: usize = 100;
 
 /// What the handle, the writer and the readers share. Where both locks are held, the queue's was taken first.
 #[derive(Debug)]
@@ -153,14 +154,15 @@ impl Log {
         }
     }
 
-    pub(crate) fn status(&self) -> Status {
+    pub(crate) fn status(&self, place: &Path) -> Status {
         Status {
             healthy: self.error.is_none(),
             error: self.error.as_ref().map(ToString::to_string),
+            place: place.display().to_string(),
             bytes: self.bytes,
             segments: self.segments.len(),
-            start: self.start,
-            end: self.end,
+            starts: [(PARTITION, self.start)].into(),
+            ends: [(PARTITION, self.end)].into(),
             damages: self.damages.clone(),
         }
     }

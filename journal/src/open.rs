@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use weir_protocol::record::Position;
 
 use crate::PARTITION;
-use crate::damage::{Damage, TornTail};
+use crate::damage::{Damage, Place, TornTail};
 use crate::error::JournalError;
 use crate::frame::HEAD_BYTES;
 use crate::log::{Log, Segment, Shared};
@@ -155,5 +155,5 @@ fn unreadable(shared: &Shared, base: u64, length: u64) -> Last {
 
 /// A damage in a segment.
 pub(crate) fn damage(shared: &Shared, base: u64, first: u64, next_offset: u64, byte: u64, reason: String) -> Damage {
-    Damage { position: Position { partition: PARTITION, offset: first }, next_offset, file: shared.path(base), byte, reason }
+    Damage { position: Position { partition: PARTITION, offset: first }, next_offset, place: Place::Segment { file: shared.path(base), byte }, reason }
 }

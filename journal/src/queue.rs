@@ -67,30 +67,51 @@ pub(crate) struct Waiting {
     pub(crate) reserved_bytes: u64,
 }
 
+/// Room for appends, in bytes of memory.
+#[derive(Debug)]
+pub(crate) struct Room {
+    free: Arc<Semaphore>,
+    waiting: AtomicUsize,
+}
+
+impl Room {
+    pub(crate) fn new() -> Self {
+        Self { free: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)), waiting: AtomicUsize::new(0) }
+    }
+
+    /// Waits for room for a record of this size in memory.
+    pub(crate) async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, AppendError> {
+        let permits = bytes.min(QUEUE_BYTES_MAX) as u32;
+        match Arc::clone(&self.free).try_acquire_many_owned(permits) {
+            Ok(room) => return Ok(room),
+            Err(TryAcquireError::Closed) => return Err(AppendError::Closed),
+            Err(TryAcquireError::NoPermits) => {}
+        }
+        let _place = Place::take(&self.waiting, WAITING_MAX).ok_or(AppendError::Busy)?;
+        Arc::clone(&self.free).acquire_many_owned(permits).await.map_err(|_| AppendError::Closed)
+    }
+
+    /// Gives no more room, not to those either that wait for it.
+    pub(crate) fn close(&self) {
+        self.free.close();
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Queue {
-    room: Arc<Semaphore>,
-    waiting_for_room: AtomicUsize,
+    room: Room,
     waiting: Mutex<Waiting>,
     filled: Condvar,
 }
 
 impl Queue {
     pub(crate) fn new() -> Self {
-        let room = Arc::new(Semaphore::new(QUEUE_BYTES_MAX));
-        Self { room, waiting_for_room: AtomicUsize::new(0), waiting: Mutex::default(), filled: Condvar::new() }
+        Self { room: Room::new(), waiting: Mutex::default(), filled: Condvar::new() }
     }
 
     /// Waits for room for a record of this size in memory.
     pub(crate) async fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, AppendError> {
-        let permits = bytes.min(QUEUE_BYTES_MAX) as u32;
-        match Arc::clone(&self.room).try_acquire_many_owned(permits) {
-            Ok(room) => return Ok(room),
-            Err(TryAcquireError::Closed) => return Err(AppendError::Closed),
-            Err(TryAcquireError::NoPermits) => {}
-        }
-        let _place = Place::take(&self.waiting_for_room, WAITING_MAX).ok_or(AppendError::Busy)?;
-        Arc::clone(&self.room).acquire_many_owned(permits).await.map_err(|_| AppendError::Closed)
+        self.room.take(bytes).await
     }
 
     /// Hands an append to the writer, if `admit` lets it on.

@@ -1,4 +1,4 @@
-//! Reads durable records in order: the newest from memory, older ones from files.
+//! Reads durable records of segments in order: the newest from memory, older ones from files.
 
 use std::io;
 use std::sync::{Arc, PoisonError};
@@ -35,14 +35,14 @@ pub enum Entry {
 }
 
 impl Entry {
-    fn next_offset(&self) -> u64 {
+    pub(crate) fn next_offset(&self) -> u64 {
         match self {
             Self::Record { position, .. } => position.offset + 1,
             Self::Damaged(damage) => damage.next_offset,
         }
     }
 
-    fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Record { bytes, .. } => *bytes,
             Self::Damaged(_) => DAMAGE_BYTES,
@@ -52,7 +52,7 @@ impl Entry {
 
 /// A place in the journal. Used by one thread; its calls block.
 #[derive(Debug)]
-pub struct Reader {
+pub struct SegmentReader {
     shared: Arc<Shared>,
     offset: u64,
     open: Option<OpenSegment>,
@@ -92,17 +92,19 @@ enum Progress {
     Done,
 }
 
-impl Reader {
+impl SegmentReader {
     pub(crate) fn new(shared: Arc<Shared>, offset: u64) -> Self {
         Self { shared, offset, open: None, place: None, held: None }
     }
 
     /// The offset of the next entry.
+    #[cfg(test)]
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
     /// Waits until something durable is there to read; false when the time has passed before.
+    #[cfg(test)]
     pub fn wait(&mut self, timeout: Duration) -> bool {
         self.wait_unless(timeout, || false)
     }
@@ -116,6 +118,11 @@ impl Reader {
         let waited = self.shared.readable.wait_timeout_while(log, timeout, |log| log.end <= self.offset && !called());
         let (log, _) = waited.unwrap_or_else(PoisonError::into_inner);
         log.end > self.offset
+    }
+
+    /// Whether everything durable was read.
+    pub fn is_drained(&self) -> bool {
+        self.held.is_none() && self.offset >= self.shared.log().end
     }
 
     /// Reads entries that take up to `bytes_max` together in memory, and at least one when there is any.

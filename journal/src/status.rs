@@ -1,6 +1,7 @@
 //! What the journal says about itself.
 
 use crate::damage::Damage;
+use crate::journal::Offsets;
 
 /// The state of the journal at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,14 +10,16 @@ pub struct Status {
     pub healthy: bool,
     /// Why it is not healthy.
     pub error: Option<String>,
-    /// All segments on disk together.
+    /// The folder of the segments, or the URL of the topic.
+    pub place: String,
+    /// All segments on disk together; nothing for a topic.
     pub bytes: u64,
-    /// How many segments there are.
+    /// How many segments there are; none for a topic.
     pub segments: usize,
-    /// The first offset that is held.
-    pub start: u64,
-    /// The offset after the last durable record.
-    pub end: u64,
+    /// The first offset that is held, by partition; as far as it is known.
+    pub starts: Offsets,
+    /// The offset after the last durable record, by partition; as far as it is known.
+    pub ends: Offsets,
     /// What was found to be lost among the records that are held; the first hundred places.
     pub damages: Vec<Damage>,
 }

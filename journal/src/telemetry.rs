@@ -10,6 +10,8 @@ pub const SYNCS: &str = "journal_syncs_total";
 pub const SYNC_SECONDS: &str = "journal_sync_seconds";
 /// Histogram: how many records one write and one sync made durable.
 pub const BATCH_RECORDS: &str = "journal_batch_records";
+/// Histogram: how long a broker took to acknowledge a record, in seconds.
+pub const ACKNOWLEDGED_SECONDS: &str = "journal_acknowledged_seconds";
 /// Gauge: all segments on disk together, in bytes.
 pub const BYTES: &str = "journal_bytes";
 /// Counter: calls to the storage that failed while writing or truncating.

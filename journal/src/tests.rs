@@ -13,8 +13,9 @@ use weir_protocol::record::{Body, Content, Intake, Position, Project, Record};
 
 use crate::frame::HEAD_BYTES;
 use crate::segment::{self, HEADER_BYTES};
+use crate::segments::Segments;
 use crate::storage::faulty::Faulty;
-use crate::{AppendError, Entry, Journal, JournalError, Opened, Options};
+use crate::{AppendError, Entry, JournalError, Opened, Options};
 
 /// A record that is known by its number, with a body of a size.
 fn record(id: u64, body_bytes: usize) -> Record {
@@ -38,27 +39,27 @@ fn without_tail() -> Options {
     Options { tail_bytes_max: 0, ..options() }
 }
 
-fn open(options: Options, disk: &Faulty) -> (Journal, Opened) {
-    Journal::open_with(options, Arc::new(disk.clone())).unwrap()
+fn open(options: Options, disk: &Faulty) -> (Segments, Opened) {
+    Segments::open_with(options, Arc::new(disk.clone())).unwrap()
 }
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().build().unwrap()
 }
 
-fn append(journal: &Journal, record: Record) -> Result<u64, AppendError> {
+fn append(journal: &Segments, record: Record) -> Result<u64, AppendError> {
     runtime().block_on(journal.append(record)).map(|Position { offset, .. }| offset)
 }
 
 /// Appends these one after the other.
-fn fill(journal: &Journal, ids: std::ops::Range<u64>, body_bytes: usize) {
+fn fill(journal: &Segments, ids: std::ops::Range<u64>, body_bytes: usize) {
     for id in ids {
         append(journal, record(id, body_bytes)).unwrap();
     }
 }
 
 /// Appends records all at the same time.
-fn append_all(journal: &Journal, records: impl IntoIterator<Item = Record>) -> Vec<Result<u64, AppendError>> {
+fn append_all(journal: &Segments, records: impl IntoIterator<Item = Record>) -> Vec<Result<u64, AppendError>> {
     runtime().block_on(async {
         let tasks: Vec<_> = records
             .into_iter()
@@ -74,7 +75,7 @@ fn append_all(journal: &Journal, records: impl IntoIterator<Item = Record>) -> V
 }
 
 /// Everything from an offset on, read in answers of a size.
-fn read_all(journal: &Journal, from: u64, bytes_max: usize) -> Result<Vec<Entry>, JournalError> {
+fn read_all(journal: &Segments, from: u64, bytes_max: usize) -> Result<Vec<Entry>, JournalError> {
     let mut reader = journal.reader(from);
     let mut all = Vec::new();
     loop {

@@ -26,6 +26,7 @@ struct Given {
     sent_at: Option<String>,
 }
 
+#[allow(clippy::disallowed_methods, reason = "an example reads its arguments")]
 /// The database that `WEIR_GEO__DATABASE` names.
 fn places() -> anyhow::Result<Option<Arc<Places>>> {
     let Some(path) = std::env::var_os("WEIR_GEO__DATABASE") else { return Ok(None) };

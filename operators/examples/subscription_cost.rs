@@ -67,6 +67,7 @@ fn template() -> Arc<Template> {
         fires: Arc::new(Less(2, 1)),
         holds: None,
         escalates: None,
+        project: None,
     };
     Arc::new(Template {
         relation: Relation { node: Node::Reduce(reduce), schema: ints(&["key", "n"]) },

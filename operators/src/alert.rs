@@ -1,7 +1,8 @@
 //! Alerts: from what a subscription's rows say, tick by tick, to what is recorded and told.
 //!
 //! A key whose row meets the condition fires, at once or after `for`; while its alert stands it may escalate; when the row
-//! leaves, or no longer holds, it resolves. What there is now (desired) is measured against what was recorded (the active set),
+//! leaves, or no longer holds, it resolves. An alert that fired while it was muted, or too soon after the last one, and still stands
+//! when that ends is announced then, once. What there is now (desired) is measured against what was recorded (the active set),
 //! so the same rows after a restart make no transition. Nothing here reads a clock: time is the tick, and a deadline that
 //! passes between two ticks is dated with the deadline.
 
@@ -22,7 +23,7 @@ pub struct Seen {
     pub escalates: bool,
     /// The row: a JSON object.
     pub row: String,
-    /// The project that it names.
+    /// The project that it is of, where it can be of no other.
     pub project_id: Option<ProjectId>,
 }
 
@@ -69,8 +70,11 @@ const OWN_KEY: &str = "";
 pub struct Alerts {
     subscription: Arc<Subscription>,
     keys: BTreeMap<String, Standing>,
-    /// When a key's wait ends: the one for `for`, or that for the least interval after which it is forgotten.
+    /// When a key's wait ends: the one for `for`, that for the end of the mute and of the least interval, after which it is
+    /// announced or forgotten.
     deadlines: BTreeSet<(Time, String)>,
+    /// When the subscription was altered last, as far as this process knows: a mute that is lifted ends then.
+    altered_ms: Time,
 }
 
 /// How a key stands.
@@ -103,8 +107,10 @@ impl Standing {
 }
 
 impl Alerts {
-    /// The alerts of a subscription as they were recorded; none of a new one.
-    pub fn new(subscription: Arc<Subscription>, active: impl IntoIterator<Item = ActiveAlert>) -> Self {
+    /// The alerts of a subscription as they were recorded; none of a new one. `names_project` where the column `project_id` of its rows
+    /// is known to be the project that they are of.
+    pub fn new(subscription: Arc<Subscription>, active: impl IntoIterator<Item = ActiveAlert>, names_project: bool) -> Self {
+        let is_read = |id: &ProjectId| subscription.projects.as_ref().is_none_or(|projects| projects.contains(id));
         let keys = active.into_iter().map(|alert| {
             let standing = Standing {
                 since_ms: alert.since_ms,
@@ -113,13 +119,14 @@ impl Alerts {
                 version: alert.version,
                 escalated: alert.escalated,
                 escalates: false,
-                project_id: project_of(&alert.row),
+                project_id: project_of(&alert.row).filter(|id| names_project && is_read(id)),
                 row: alert.row,
             };
             (alert.key, standing)
         });
         // Deadlines are set when the rows are seen for the first time: whether a wait went on meanwhile shows only then.
-        Self { keys: keys.collect(), subscription, deadlines: BTreeSet::new() }
+        let keys = keys.collect();
+        Self { keys, subscription, deadlines: BTreeSet::new(), altered_ms: 0 }
     }
 
     /// The subscription.
@@ -139,8 +146,9 @@ impl Alerts {
 
     /// Another version of the subscription from now on. Keys stand as they stood; [`Self::begin`] or [`Self::observe`] with what
     /// its rows say are to follow.
-    pub fn alter(&mut self, subscription: Arc<Subscription>) {
+    pub fn alter(&mut self, tick: Time, subscription: Arc<Subscription>) {
         self.subscription = subscription;
+        self.altered_ms = tick;
         self.deadlines = self.keys.iter().filter_map(|(key, standing)| Some((self.deadline(standing)?, key.clone()))).collect();
     }
 
@@ -186,14 +194,19 @@ impl Alerts {
             let mut standing = before.clone();
             if standing.waits() {
                 self.fire(deadline, &key, &mut standing, recorded);
+            } else if standing.stands() {
+                self.announce(deadline, &key, &mut standing, recorded);
             }
             self.keep(deadline, &key, Some(&before), standing, recorded);
         }
     }
 
-    /// The subscription itself cannot be kept up to date. It is told once until [`Self::recover`].
+    /// The subscription itself cannot be kept up to date. It is told once until [`Self::recover`]; where it is muted, when the
+    /// mute ends.
     pub fn fail(&mut self, tick: Time, row: String, recorded: &mut Recorded) {
-        if self.keys.contains_key(OWN_KEY) {
+        if let Some(known) = self.keys.get(OWN_KEY) {
+            // After a restart: that it still fails is known only now.
+            self.deadlines.extend(self.deadline(known).map(|deadline| (deadline, OWN_KEY.to_owned())));
             return;
         }
         let muted = tick < self.subscription.options.mute_until_ms;
@@ -205,7 +218,10 @@ impl Alerts {
 
     /// The subscription is up to date again.
     pub fn recover(&mut self, recorded: &mut Recorded) {
-        if self.keys.remove(OWN_KEY).is_some() {
+        if let Some(known) = self.keys.remove(OWN_KEY) {
+            if let Some(deadline) = self.deadline(&known) {
+                self.deadlines.remove(&(deadline, OWN_KEY.to_owned()));
+            }
             recorded.active.insert((self.subscription.id, OWN_KEY.to_owned()), None);
             recorded.urgent = true;
         }
@@ -232,13 +248,18 @@ impl Alerts {
     fn fire(&self, at: Time, key: &str, standing: &mut Standing, recorded: &mut Recorded) {
         let options = &self.subscription.options;
         let since = std::mem::take(&mut standing.since_ms);
-        let too_soon = standing.notified_ms != 0 && at < standing.notified_ms.saturating_add(options.min_interval_ms);
+        let too_soon = self.is_too_soon(at, standing);
         (standing.fired_ms, standing.version, standing.escalated) = (at, self.subscription.version, false);
         if !too_soon && at >= options.mute_until_ms {
             standing.notified_ms = at;
         }
         recorded.transitions.push(self.transition(key, TransitionKind::Fired, since, at, standing));
         self.escalate(at, key, standing, recorded);
+    }
+
+    /// Whether somebody was told of the key less than the least interval ago.
+    fn is_too_soon(&self, at: Time, standing: &Standing) -> bool {
+        standing.notified_ms != 0 && at < standing.notified_ms.saturating_add(self.subscription.options.min_interval_ms)
     }
 
     fn escalate(&self, at: Time, key: &str, standing: &mut Standing, recorded: &mut Recorded) {
@@ -250,6 +271,13 @@ impl Alerts {
             }
             recorded.transitions.push(self.transition(key, TransitionKind::Escalated, at, at, standing));
         }
+    }
+
+    /// Tells of an alert that fired while it was muted or within the least interval, and still stands.
+    fn announce(&self, at: Time, key: &str, standing: &mut Standing, recorded: &mut Recorded) {
+        standing.notified_ms = at;
+        let kind = if key == OWN_KEY { TransitionKind::Failed } else { TransitionKind::Fired };
+        recorded.transitions.push(self.transition(key, kind, standing.fired_ms, at, standing));
     }
 
     fn resolve(&self, at: Time, key: &str, standing: &mut Standing, recorded: &mut Recorded) {
@@ -283,7 +311,9 @@ impl Alerts {
     fn deadline(&self, standing: &Standing) -> Option<Time> {
         let options = &self.subscription.options;
         if standing.stands() {
-            None
+            let interval_ends = if standing.notified_ms == 0 { 0 } else { standing.notified_ms.saturating_add(options.min_interval_ms) };
+            // Later than it fired: two transitions of one key and kind are told apart by their time.
+            (!standing.was_told()).then(|| options.mute_until_ms.max(interval_ends).max(self.altered_ms).max(standing.fired_ms + 1))
         } else if standing.waits() {
             Some(standing.since_ms.saturating_add(options.for_ms))
         } else if standing.notified_ms == 0 {
@@ -296,7 +326,7 @@ impl Alerts {
     /// Remembers how a key stands, or forgets it, and records the difference.
     fn keep(&mut self, now: Time, key: &str, before: Option<&Standing>, standing: Standing, recorded: &mut Recorded) {
         let deadline = self.deadline(&standing);
-        let known = standing.waits() || deadline.is_none_or(|deadline| now < deadline);
+        let known = standing.stands() || standing.waits() || deadline.is_none_or(|deadline| now < deadline);
         let place = (self.subscription.id, key.to_owned());
         let alert = |s: &Standing| (s.fired_ms, s.escalated, s.version, s.notified_ms);
         recorded.urgent |= before.map(alert).unwrap_or_default() != alert(&standing);

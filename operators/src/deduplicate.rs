@@ -86,9 +86,14 @@ impl Recent {
         true
     }
 
-    /// Takes an identity up without asking: one that the tables hold, at start.
+    /// Takes an identity up without asking: one that the tables hold, at start. It may have been received again after the window;
+    /// then the last time counts, in whatever order they are told.
     pub fn remember(&mut self, identity: Identity, received_ms: u64) {
-        self.seen.insert(identity, received_ms);
+        let known = self.seen.entry(identity).or_insert(received_ms);
+        if received_ms < *known {
+            return;
+        }
+        *known = received_ms;
         self.by_minute.entry(received_ms / MINUTE_MS).or_default().push(identity);
         while self.seen.len() > self.ids_max {
             self.forget_oldest_minute();
@@ -163,6 +168,16 @@ mod tests {
         {
             assert_eq!(recent.is_first(id(n), received_ms), first, "{n} at {received_ms}");
         }
+    }
+
+    #[test]
+    fn of_two_stored_times_the_later_one_counts() {
+        let mut recent = Recent::new(3_600_000, 100);
+        recent.remember(id(1), 3_660_000);
+        recent.remember(id(1), 0);
+        assert!(!recent.is_first(id(1), 4_200_000));
+        recent.forget_before_window_of(4_200_000);
+        assert_eq!(recent.len(), 1);
     }
 
     #[test]

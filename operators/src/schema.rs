@@ -70,6 +70,18 @@ impl Table {
         &self.sql_schema
     }
 
+    /// For tests: a table of current state with these columns, which belongs to the organisation of each row as all do.
+    #[doc(hidden)]
+    pub fn of_columns(name: &str, columns: &[(String, DataType)]) -> Self {
+        // As long-lived as the tables of the program.
+        let lasting = |text: &str| -> &'static str { Box::leak(text.to_owned().into_boxed_str()) };
+        let columns = columns.iter().fold(Columns(Vec::new()), |made, (name, data_type)| made.optional(lasting(name), data_type.clone(), ""));
+        let seen = columns.0.len();
+        let table = columns.required("org_id", DataType::Int64, "organisation").table(lasting(name), &[], &[], TableKind::Current);
+        let sql_schema = Arc::new(Schema::new(table.sql_schema.fields()[..seen].to_vec()));
+        Self { sql_schema, ..table }
+    }
+
     /// A column by its name.
     pub fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| column.name == name)

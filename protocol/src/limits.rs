@@ -97,6 +97,9 @@ pub const DELIVERY_LOG_COUNT_MAX: usize = 1_000_000;
 pub const TEMPLATE_GROUPS_MAX: u64 = 1_000_000;
 /// Bytes of state of one shape of subscriptions, about.
 pub const TEMPLATE_STATE_BYTES_MAX: u64 = 1 << 30;
+/// How much later than its receipt something may say to have happened, in milliseconds: a client's clock may be ahead. Events beyond
+/// it are moved to their receipt; windows take everything else beyond it as of its receipt.
+pub const CLOCK_AHEAD_MS: u64 = 60_000;
 /// Pairs of joined rows that one shape of subscriptions makes in a tick.
 pub const TEMPLATE_PAIRS_PER_TICK_MAX: u64 = 10_000_000;
 /// Parameter keys of one shape whose failing rows are told apart; what is beyond counts for all of its subscriptions.

@@ -100,6 +100,8 @@ pub struct Body {
     stored: Bytes,
     /// The same without the encoding, where it is at hand: a record that was just received need not be decompressed again.
     plain: Option<Bytes>,
+    /// The length of the envelope without the encoding.
+    plain_bytes: u64,
 }
 
 impl PartialEq for Body {
@@ -111,12 +113,12 @@ impl PartialEq for Body {
 impl Body {
     /// A body as received, with what came out when it was decompressed.
     pub fn received(encoding: Encoding, stored: Bytes, plain: Bytes) -> Self {
-        Self { encoding, stored, plain: Some(plain) }
+        Self { encoding, stored, plain_bytes: plain.len() as u64, plain: Some(plain) }
     }
 
     /// A body that is not compressed.
     pub fn identity(plain: Bytes) -> Self {
-        Self { encoding: Encoding::Identity, stored: plain.clone(), plain: Some(plain) }
+        Self { encoding: Encoding::Identity, stored: plain.clone(), plain_bytes: plain.len() as u64, plain: Some(plain) }
     }
 
     /// The envelope. It was decompressed once at the door within the same bound, so an error means damage.
@@ -127,9 +129,9 @@ impl Body {
         }
     }
 
-    /// How many bytes it takes in memory.
+    /// How many bytes it takes in memory, decompressed too: whoever reads it will.
     pub fn bytes_in_memory(&self) -> usize {
-        self.stored.len() + self.plain.as_ref().map_or(0, |plain| if self.encoding == Encoding::Identity { 0 } else { plain.len() })
+        self.stored.len() + if self.encoding == Encoding::Identity { 0 } else { self.plain_bytes as usize }
     }
 }
 
@@ -144,6 +146,9 @@ pub enum RecordError {
     Newer(u32),
 }
 
+/// How much longer a body is taken to be without its encoding where the record does not tell.
+const UNTOLD_RATIO: u64 = 5;
+
 /// The version of the record's form.
 const FORMAT: u32 = 1;
 
@@ -153,6 +158,9 @@ struct Head<I, P, D, E> {
     received_ms: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     encoding: Option<Encoding>,
+    /// The length of the body without its encoding; absent where it has none, and in records of before it was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    plain_bytes: Option<u64>,
     #[serde(default = "none", skip_serializing_if = "Option::is_none")]
     intake: Option<I>,
     #[serde(default = "none", skip_serializing_if = "Option::is_none")]
@@ -170,12 +178,14 @@ fn none<T>() -> Option<T> {
 impl Record {
     /// The bytes of a record.
     pub fn encode(&self) -> Bytes {
-        let mut head = Head { v: FORMAT, received_ms: self.received_ms, encoding: None, intake: None, project: None, deletion: None, erased: None };
+        let mut head =
+            Head { v: FORMAT, received_ms: self.received_ms, encoding: None, plain_bytes: None, intake: None, project: None, deletion: None, erased: None };
         let mut body = None;
         match &self.content {
             Content::Intake(intake) => {
                 body = intake.body.as_ref();
                 (head.intake, head.encoding) = (Some(intake.as_ref()), body.map(|b| b.encoding));
+                head.plain_bytes = body.filter(|b| b.encoding != Encoding::Identity).map(|b| b.plain_bytes);
             }
             Content::Project(project) => head.project = Some(project),
             Content::Deletion(deletion) => head.deletion = Some(deletion.as_ref()),
@@ -212,7 +222,9 @@ impl Record {
         }
         let content = match (head.intake, head.project, head.deletion, head.erased) {
             (Some(mut intake), None, None, None) => {
-                intake.body = head.encoding.map(|encoding| Body { encoding, stored: bytes.slice(end + 1..), plain: None });
+                let stored = bytes.slice(end + 1..);
+                let plain_bytes = head.plain_bytes.unwrap_or(stored.len() as u64 * UNTOLD_RATIO).min(ENVELOPE_BYTES_MAX as u64);
+                intake.body = head.encoding.map(|encoding| Body { encoding, stored, plain: None, plain_bytes });
                 Content::Intake(Box::new(intake))
             }
             (None, Some(project), None, None) => Content::Project(project),

@@ -141,7 +141,12 @@ impl Engine {
             .with_max_temp_directory_size(options.spill_bytes_max);
         let runtime =
             RuntimeEnvBuilder::new().with_disk_manager_builder(disk).with_metadata_cache_limit(FOOTER_BYTES_MAX).build().map_err(std::io::Error::other)?;
-        let threads = Builder::new_multi_thread().worker_threads(options.parts).thread_name("query").enable_all().build()?;
+        let threads = Builder::new_multi_thread()
+            .worker_threads(options.parts)
+            .thread_name("query")
+            .thread_stack_size(statement::PLANNING_STACK_BYTES)
+            .enable_all()
+            .build()?;
         let running = RunningQueries::new(Bounds {
             server_max: options.concurrent_queries_max,
             organisation_max: options.organisation_queries_max,
@@ -205,6 +210,11 @@ impl Engine {
                 let state = Box::new(self.session(scope).await?);
                 let plan = state.statement_to_plan(*query).await?;
                 SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false).verify_plan(&plan)?;
+                if scope.projects.is_some() && matches!(plan, LogicalPlan::Analyze(_)) {
+                    return Err(QueryError::Invalid(
+                        "EXPLAIN ANALYZE counts rows of all projects, so it takes a token of all projects: ask EXPLAIN".to_owned(),
+                    ));
+                }
                 What::Rows { state, plan }
             }
         };
@@ -319,6 +329,11 @@ impl Planned {
             What::Command(_) => Arc::new(Schema::empty()),
             What::Subscription { schema, .. } => Arc::clone(schema),
         }
+    }
+
+    /// Whether its rows come for as long as somebody reads them.
+    pub(crate) fn is_endless(&self) -> bool {
+        matches!(&self.what, What::Subscription { command: subscription::Command::Subscribe { .. }, .. })
     }
 
     /// The types of the parameters `$1`, `$2` … in their order; text where the statement does not say.

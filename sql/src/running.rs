@@ -27,6 +27,8 @@ pub(crate) struct Bounds {
 const WAITING_MAX: usize = 256;
 /// Cancelled queries that had not begun, whose ids are remembered.
 const CANCELLED_MAX: usize = 1024;
+/// The same of one token.
+const CANCELLED_PER_TOKEN_MAX: usize = 64;
 
 /// An id that a client knows its query by, drawn at random.
 pub(crate) type QueryId = [u8; 16];
@@ -47,7 +49,8 @@ struct State {
     last_number: u64,
     queries: BTreeMap<u64, Arc<RunningQuery>>,
     waiting: usize,
-    cancelled: VecDeque<QueryId>,
+    /// By the organisation and the token that cancelled them: nobody else's query ends by it.
+    cancelled: VecDeque<(u64, String, QueryId)>,
 }
 
 /// A query while it runs.
@@ -158,7 +161,7 @@ impl RunningQueries {
 
     fn try_begin(&self, scope: &Scope, id: QueryId, sql: &str, memory: &Arc<dyn MemoryPool>) -> Result<Result<Place, Busy>, QueryError> {
         let (bounds, mut state) = (&self.0.bounds, self.state());
-        if let Some(at) = state.cancelled.iter().position(|cancelled| *cancelled == id) {
+        if let Some(at) = state.cancelled.iter().position(|(org_id, token, cancelled)| *cancelled == id && *org_id == scope.org_id && *token == scope.name) {
             state.cancelled.remove(at);
             return Err(QueryError::Cancelled);
         }
@@ -198,8 +201,15 @@ impl RunningQueries {
             query.stop.send_replace(true);
             found = true;
         }
-        if !found {
-            state.cancelled.push_back(id);
+        // Zeros are the id of every run that has none.
+        if !found && id != QueryId::default() {
+            let of_token = |(org_id, token, _): &&(u64, String, QueryId)| *org_id == scope.org_id && *token == scope.name;
+            if state.cancelled.iter().filter(of_token).count() >= CANCELLED_PER_TOKEN_MAX
+                && let Some(oldest) = state.cancelled.iter().position(|cancelled| of_token(&cancelled))
+            {
+                state.cancelled.remove(oldest);
+            }
+            state.cancelled.push_back((scope.org_id, scope.name.clone(), id));
             if state.cancelled.len() > CANCELLED_MAX {
                 state.cancelled.pop_front();
             }
@@ -333,6 +343,9 @@ mod tests {
         // One that has not begun does not.
         assert!(!queries.cancel(&a, [9; 16]));
         assert!(matches!(begin(&queries, &a, 9).await, Err(QueryError::Cancelled)));
-        assert!(begin(&queries, &a, 9).await.is_ok());
+        drop(begin(&queries, &a, 9).await.unwrap());
+        // Nor does it end what somebody else begins by the same id, and a run without an id cannot be ended before it begins.
+        assert!(!queries.cancel(&foreign, [9; 16]) && !queries.cancel(&a, [0; 16]));
+        assert!(begin(&queries, &a, 9).await.is_ok() && begin(&queries, &a, 0).await.is_ok());
     }
 }

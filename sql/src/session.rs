@@ -17,7 +17,7 @@ use crate::engine::EngineOptions;
 use crate::functions::{self, WriteOut};
 use crate::hex_id::CompareBytes;
 use crate::scope::Scope;
-use crate::subscription::{AlertsTable, Control, SubscriptionFunction};
+use crate::subscription::{AlertsTable, Control, DeliveriesTable, SubscriptionFunction};
 use crate::tables::{CATALOG, Catalog, PlannedTable, SCHEMA, Tables, scoped};
 use crate::views;
 
@@ -49,7 +49,8 @@ impl Sessions {
     pub(crate) fn new(options: &EngineOptions, runtime: &RuntimeEnv, subscriptions: Control) -> Self {
         let mut template = SessionStateBuilder::new().with_config(session_config(options)).with_runtime_env(Arc::new(runtime.clone())).with_default_features();
         template.aggregate_functions().get_or_insert_default().extend(functions::aggregates());
-        template.scalar_functions().get_or_insert_default().extend(functions::scalars());
+        let scalars = template.scalar_functions().get_or_insert_default();
+        scalars.extend(functions::scalars(scalars));
         let mut analyzer = Analyzer::new().rules;
         analyzer.insert(0, Arc::new(WriteOut));
         let template = template.with_analyzer_rules(analyzer).with_optimizer_rule(Arc::new(CompareBytes)).build();
@@ -91,9 +92,12 @@ impl Sessions {
         // A list of catalogs of its own: a clone of the template would share the template's with every other caller.
         let catalogs = Arc::new(MemoryCatalogProviderList::new());
         let mut state = SessionStateBuilder::new_from_existing(self.template.clone()).with_catalog_list(catalogs).build();
+        // The physical plan shows what is stored for others beside the caller: files, and how many rows they have.
+        state.config_mut().options_mut().explain.logical_plan_only = scope.projects.is_some();
         state.register_udtf(SubscriptionFunction::NAME, Arc::new(SubscriptionFunction::new(scope.clone(), self.subscriptions.clone())));
         let mut tables = scoped(scope, deletions)?;
         tables.insert(AlertsTable::NAME.to_owned(), Arc::new(AlertsTable::new(scope.clone(), self.subscriptions.clone())));
+        tables.insert(DeliveriesTable::NAME.to_owned(), Arc::new(DeliveriesTable::new(scope.clone(), self.subscriptions.clone())));
         register(&state, &tables);
         for (name, sql) in views::VIEWS {
             let plan = state.create_logical_plan(sql).await?;

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use chrono::DateTime;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{Result, ScalarValue, internal_err};
+use datafusion::common::{DataFusionError, Result, ScalarValue, internal_err};
 use datafusion::config::TableParquetOptions;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::memory::MemorySourceConfig;
@@ -14,6 +15,8 @@ use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, Pa
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
+use datafusion::object_store::ObjectMeta;
+use datafusion::object_store::path::Path;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::union::UnionExec;
 use weir_dataflow::snapshot::DataFile;
@@ -76,7 +79,10 @@ impl StoredTable {
         let groups = state.config().target_partitions().clamp(1, files.len());
         let mut grouped: Vec<Vec<PartitionedFile>> = (0..groups).map(|_| Vec::new()).collect();
         for (index, file) in files.iter().enumerate() {
-            grouped[index % groups].push(PartitionedFile::new(file.path.to_string_lossy(), file.bytes));
+            // Not from its text: that would be taken for a path whose special characters stand for themselves.
+            let location = Path::from_absolute_path(&file.path).map_err(|e| DataFusionError::ObjectStore(Box::new(e.into())))?;
+            let meta = ObjectMeta { location, last_modified: DateTime::default(), size: file.bytes, e_tag: None, version: None };
+            grouped[index % groups].push(PartitionedFile::new_from_meta(meta));
         }
         let config = FileScanConfigBuilder::new(store, source)
             .with_file_groups(grouped.into_iter().map(FileGroup::new).collect())

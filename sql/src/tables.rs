@@ -1,7 +1,7 @@
 //! What a caller can ask about: every table and view, cut to what the caller may read.
 //!
 //! A table is a plan over its stored form: first the scope, then ids as text. The scope is a part of the table, so no query,
-//! view, join or subquery can get around it.
+//! view, join or subquery can get around it, and no expression sees a row before it (`scoped.rs`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use weir_operators::schema::{self, Table};
 use crate::deleted::not_deleted;
 use crate::hex_id::hex_id;
 use crate::scope::Scope;
+use crate::scoped::ScopedTable;
 use crate::stored::StoredTable;
 
 /// The one catalog.
@@ -40,8 +41,8 @@ pub(crate) fn scoped(scope: &Scope, deletions: &[Arc<Reach>]) -> Result<BTreeMap
 fn plan(table: &'static Table, stored: StoredTable, scope: &Scope, deletions: &[Arc<Reach>]) -> Result<LogicalPlan> {
     let hidden = deletions.iter().filter_map(|reach| not_deleted(table, reach));
     let column = |c: &schema::Column| if c.id { hex_id(col(c.name)).alias(c.name) } else { col(c.name) };
-    LogicalPlanBuilder::scan(TableReference::bare(table.name), provider_as_source(Arc::new(stored)), None)?
-        .filter(hidden.fold(scope.condition(), Expr::and))?
+    let scoped = ScopedTable::new(stored, hidden.fold(scope.condition(), Expr::and));
+    LogicalPlanBuilder::scan(TableReference::bare(table.name), provider_as_source(Arc::new(scoped)), None)?
         .project(table.columns.iter().map(column).collect::<Vec<Expr>>())?
         .build()
 }

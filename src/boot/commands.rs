@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_catalog::Catalog;
-use weir_dataflow::Progress;
 use weir_journal::Journal;
 use weir_protocol::record::{Content, Record};
 
+use super::cluster::Running;
 use super::now_ms;
 
 /// How often the catalog is asked.
@@ -18,7 +18,7 @@ const EVERY: Duration = Duration::from_secs(1);
 /// that its rows are kept as the graph has them.
 ///
 /// While the catalog does not answer, the health page says so: nothing else may ask it for a minute.
-pub(super) async fn journal_all(catalog: Catalog, journal: Journal, progress: Arc<Progress>, known: BTreeMap<u64, u16>) {
+pub(super) async fn journal_all(catalog: Catalog, journal: Journal, running: Arc<Running>, known: BTreeMap<u64, u16>) {
     let mut known = known;
     let mut version = None;
     loop {
@@ -31,7 +31,7 @@ pub(super) async fn journal_all(catalog: Catalog, journal: Journal, progress: Ar
             tracing::warn!(%error, "deletions were not journalled; trying again");
             trouble = Some(format!("new projects and deletions are not journalled, it is tried again: {error}"));
         }
-        progress.trouble_with("commands", trouble);
+        running.progress().trouble_with("commands", trouble);
         tokio::time::sleep(EVERY).await;
     }
 }

@@ -66,8 +66,13 @@ class Hook:
             def log_message(self, *_):
                 pass
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
+        class Server(http.server.ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, request, client_address):
+                """A sender that was killed in the middle is nothing to report."""
+
+        self.server = Server(("127.0.0.1", 0), Handler)
         if authority:
             self.server.socket = authority.context.wrap_socket(self.server.socket, server_side=True)
         self.url = f"http{'s' if authority else ''}://localhost:{self.server.server_port}"

@@ -115,6 +115,49 @@ def test_an_alert_is_told_by_webhook_slack_and_mail(fresh, authority, closing):
             assert secret not in file.read_bytes(), f"{secret} is in {file.name}"
 
 
+def test_the_delivery_log_is_a_table(fresh, authority, closing):
+    answers = [503, 200]
+    hook = closing(Hook(lambda arrived: answers.pop(0) if answers else 200))
+    weir = fresh(env=environment(authority)).start()
+    query = FIRES.format("prod", "1 hour").replace("environment, count", "project_id, environment, count").replace("BY environment", "BY project_id, environment")
+    weir.query(f"CREATE SUBSCRIPTION logged WITH (notify = 'webhook:{hook.url}/hook?token=t0p') AS {query}")
+    weir.send(error(environment="prod")[0], weir.project)
+    weir.until("SELECT count(*) AS n FROM deliveries WHERE status = 'delivered'", 1)
+    log = weir.query("SELECT d.*, a.kind FROM deliveries d JOIN alerts a ON a.id = d.id ORDER BY attempt")
+    assert [(d["subscription"], d["project_id"], d["attempt"], d["status"], d["kind"]) for d in log] == [
+        ("logged", weir.project.id, 1, "retrying", "fired"),
+        ("logged", weir.project.id, 2, "delivered", "fired"),
+    ]
+    assert "503" in log[0]["error"] and log[1]["error"] is None and log[0]["duration_ms"] >= 0
+    assert all(d["target"].startswith(f"webhook:{hook.url}/hook") and "t0p" not in d["target"] for d in log)
+    assert weir.value("SELECT count(*) AS n FROM deliveries d JOIN alerts a ON a.id = d.id WHERE d.attempt_time >= a.fired_time") == 2
+    # As the history: whoever may not read the project sees nothing of it.
+    other = weir.create_project("elsewhere")
+    tokens = {weir.project.slug: 2, other.slug: 0}
+    for slug, want in tokens.items():
+        assert weir.query("SELECT count(*) AS n FROM deliveries", weir.create_token(f"of-{slug}", slug)) == [{"n": want}]
+
+
+def test_a_muted_alert_is_announced_when_the_mute_is_lifted(fresh, authority, closing):
+    hook = closing(Hook())
+    weir = fresh(env=environment(authority)).start()
+    weir.query(f"CREATE SUBSCRIPTION quiet WITH (notify = 'webhook:{hook.url}/', mute_until = '2100-01-01') AS " + FIRES.format("prod", "1 hour"))
+    weir.send(error(environment="prod")[0], weir.project)
+    weir.until("SELECT count(*) AS n FROM alerts WHERE kind = 'fired'", 1)
+    weir.kill()
+    weir.start()
+    weir.until("SELECT count(*) AS n FROM subscription('quiet')", 1)
+    assert hook.arrived == []
+    weir.query("ALTER SUBSCRIPTION quiet RESET (mute_until)")
+    [told] = hook.until(1)
+    assert told.json()["kind"] == "fired" and told.json()["row"] == {"environment": "prod", "n": 1}
+    weir.kill()
+    weir.start()
+    weir.until("SELECT count(*) AS n FROM subscription('quiet')", 1)
+    time.sleep(1)
+    assert len(hook.arrived) == 1, "once"
+
+
 def test_killed_between_sending_and_recording(fresh, authority, closing):
     answers = {"status": None}
     hook = closing(Hook(lambda arrived: answers["status"]))

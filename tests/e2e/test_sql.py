@@ -27,7 +27,9 @@ TABLES = {
     "projects",
     "payloads",
     "alerts",
+    "deliveries",
 }
+LOGS = {"alerts", "deliveries"}
 VIEWS = {"transactions", "events", "error_tags", "error_frames"}
 STAGING, PRODUCTION, OTHERS = 3, 4, 3
 BROKEN_TITLE = 'ValueError: a "quoted", broken'
@@ -146,8 +148,8 @@ def test_every_relation_names_its_project(weir, relations):
     for r in rows:
         columns.setdefault(r["table_name"], {})[r["column_name"]] = r["data_type"]
     for relation in relations:
-        # An alert is of its subscription, and of a project only where its row names one.
-        assert relation == "alerts" or {"project", "project_id", "received"} <= set(columns[relation]), relation
+        # An alert, and what was told of it, is of its subscription, and of a project only where its row names one.
+        assert relation in LOGS or {"project", "project_id", "received"} <= set(columns[relation]), relation
         for name, data_type in columns[relation].items():
             assert "View" not in data_type and "UInt" not in data_type and "+00:00" not in data_type, f"{relation}.{name} is {data_type}"
 
@@ -198,7 +200,7 @@ def test_a_token_sees_its_projects_only(weir, loaded, project, other, relations)
     tokens = {p.id: weir.create_token(f"only-{p.slug}", p.slug) for p in (project, other)}
     both = weir.create_token("both", project.slug, other.slug)
     filled = set()
-    for relation in sorted(relations - {"alerts"}):
+    for relation in sorted(relations - LOGS):
         counts = {}
         for project_id, token in tokens.items():
             rows = weir.query(f"SELECT project_id, project, count(*) AS n FROM {relation} GROUP BY project_id, project", token)

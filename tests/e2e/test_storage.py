@@ -19,7 +19,7 @@ def files(weir, table="*"):
 
 
 def commits(weir):
-    return weir.get("/_health/?full").json()["graph"]["committed_offset"]
+    return weir.get("/_health/?full").json()["graph"]["committed_offsets"]["0"]
 
 
 def send_and_commit(weir, project, body):

@@ -50,6 +50,30 @@ def test_life(weir, project):
     assert weir.query("DROP SUBSCRIPTION IF EXISTS life") == []
 
 
+def test_constants_of_lists_and_patterns_share_a_template(weir, project):
+    """Subscriptions that differ in a list, a pattern and a bound are one template; each sees what is there, and its own."""
+    count = "SELECT count(*) AS n FROM errors WHERE environment = 'alike' AND level IN ('{0}', '{1}') AND title LIKE '{2}' AND " + WINDOW
+    for level in ("fatal", "error", "info"):
+        send(weir, project, 1, environment="alike", level=level)
+    weir.until("SELECT count(*) AS n FROM errors WHERE environment = 'alike'", 3)
+    for name, constants, rows in (("one", ("fatal", "info", "_%"), 2), ("two", ("error", "warning", "_%"), 1), ("three", ("fatal", "error", "nothing%"), 0)):
+        weir.query(f"CREATE SUBSCRIPTION alike_{name} AS {count.format(*constants)}")
+        assert weir.value(f"SELECT n FROM subscription('alike_{name}')") == rows, name
+    templates = {name: explained(weir, f"alike_{name}")["template"] for name in ("one", "two", "three")}
+    assert len(set(templates.values())) == 1 and "with 2 other subscriptions" in templates["one"], templates
+    assert explained(weir, "alike_one")["class"].startswith("shared by constants")
+    send(weir, project, 1, environment="alike", level="error")
+    weir.until("SELECT n FROM subscription('alike_two')", 2)
+    assert weir.value("SELECT n FROM subscription('alike_one')") == 2
+    for name in templates:
+        weir.query(f"DROP SUBSCRIPTION alike_{name}")
+
+
+def explained(weir, name):
+    """What EXPLAIN says, by item."""
+    return {row["item"]: row["detail"] for row in weir.query(f"EXPLAIN SUBSCRIPTION {name}")}
+
+
 def test_drivers(weir):
     """Each way of executing acts once; preparing and describing act never."""
     with weir.connect() as connection, connection.cursor() as cursor:

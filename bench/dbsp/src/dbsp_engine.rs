@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use dbsp::typed_batch::{IndexedZSetReader, TypedBox};
+use dbsp::typed_batch::{IndexedZSetReader, SpineSnapshot, TypedBox};
 use dbsp::utils::Tup2;
 use dbsp::{DBSPHandle, IndexedZSetHandle, InputHandle, OrdIndexedZSet, OutputHandle, RootCircuit, Runtime, Stream};
 
@@ -19,7 +19,7 @@ pub struct Dbsp {
     circuit: DBSPHandle,
     /// The first time, or the first pane, that is in the window.
     first: InputHandle<i64>,
-    groups: OutputHandle<Groups>,
+    groups: OutputHandle<SpineSnapshot<Groups>>,
     input: Input,
 }
 
@@ -46,7 +46,7 @@ impl Dbsp {
             let (first, first_handle) = circuit.add_input_stream::<i64>();
             let (events, events_handle) = circuit.add_input_indexed_zset::<i64, Tup2<i64, i64>>();
             let groups = from(&events, &first).map_index(|(_, Tup2(key, value))| (*key, *value)).aggregate_linear(|value| Tup2(1i64, *value));
-            Ok((first_handle, events_handle, groups.output()))
+            Ok((first_handle, events_handle, groups.accumulate_output()))
         })?;
         Ok(Self { circuit, first, groups, input: Input::Events(events, Vec::new()) })
     }
@@ -59,11 +59,10 @@ impl Dbsp {
         let (circuit, (first, events, groups)) = Runtime::init_circuit(WORKERS, |circuit| {
             let (first, first_handle) = circuit.add_input_stream::<i64>();
             let (events, events_handle) = circuit.add_input_indexed_zset::<Tup2<i64, i64>, i64>();
-            let panes = events
-                .aggregate_linear(|value| Tup2(1i64, *value))
-                .map_index(|(Tup2(pane, key), Tup2(count, sum))| (*pane, Tup2(*key, Tup2(*count, *sum))));
+            let panes =
+                events.aggregate_linear(|value| Tup2(1i64, *value)).map_index(|(Tup2(pane, key), Tup2(count, sum))| (*pane, Tup2(*key, Tup2(*count, *sum))));
             let groups = from(&panes, &first).map_index(|(_, Tup2(key, sums))| (*key, *sums)).aggregate_linear(|sums| *sums);
-            Ok((first_handle, events_handle, groups.output()))
+            Ok((first_handle, events_handle, groups.accumulate_output()))
         })?;
         Ok(Self { circuit, first, groups, input: Input::Panes(events, Vec::new()) })
     }
@@ -85,7 +84,8 @@ impl Engine for Dbsp {
             }
         }
         self.circuit.transaction()?;
-        for (key, Tup2(count, sum), difference) in self.groups.consolidate().iter() {
+        // A large transaction takes several steps, each with an output of its own.
+        for (key, Tup2(count, sum), difference) in self.groups.concat().consolidate().iter() {
             changed(key, count, sum, difference);
         }
         Ok(())

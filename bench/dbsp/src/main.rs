@@ -117,7 +117,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (keys, per_tick) = (keys.parse()?, per_tick.parse()?);
     match name.as_str() {
         "nothing" => measure(name, keys, per_tick, Nothing),
-        "weir" => weir_engine::run(|engine| measure(name, keys, per_tick, engine)),
+        "weir" => weir_engine::run(move |engine| measure("weir", keys, per_tick, engine)),
         "dbsp" => measure(name, keys, per_tick, dbsp_engine::Dbsp::of_events()?),
         "dbsp-panes" => measure(name, keys, per_tick, dbsp_engine::Dbsp::of_panes()?),
         other => Err(format!("no engine {other:?}: nothing, weir, dbsp or dbsp-panes").into()),

@@ -58,8 +58,14 @@ fn template() -> Arc<Template> {
         fires: Arc::new(Always),
         holds: None,
         escalates: None,
+        project: None,
     };
-    Arc::new(Template { relation: Relation { node: Node::Reduce(reduce), schema: ints(&["key", "n", "total"]) }, parameter_keys: 0, constants: ints(&[]), finish })
+    Arc::new(Template {
+        relation: Relation { node: Node::Reduce(reduce), schema: ints(&["key", "n", "total"]) },
+        parameter_keys: 0,
+        constants: ints(&[]),
+        finish,
+    })
 }
 
 /// What the dataflow said last.

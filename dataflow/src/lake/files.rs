@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use weir_catalog::{LakeFile, NewFile};
 
@@ -14,6 +15,20 @@ const SCHEMA_FOLDER: &str = "main";
 /// The folder that holds a folder a table.
 pub fn tables_root(lake: &Path) -> PathBuf {
     lake.join(SCHEMA_FOLDER)
+}
+
+/// Creates the lake's folders, durable: a power cut must not take the folders away from under files that a commit names. The first
+/// commit would sync those below; these, and the folder that the lake is in, nobody else does.
+///
+/// # Errors
+/// Where the file system refuses.
+pub fn create(lake: &Path) -> std::io::Result<()> {
+    let root = tables_root(lake);
+    std::fs::create_dir_all(&root)?;
+    for folder in [Some(root.as_path()), Some(lake), lake.parent()].into_iter().flatten().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::File::open(folder)?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// The committed files with the bounds by which queries skip them.
@@ -52,15 +67,20 @@ fn timestamp_ms(text: &str) -> Option<i64> {
     chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").ok().map(|time| time.and_utc().timestamp_millis())
 }
 
-/// Removes the Parquet files that no commit names: what a process left that ended between writing and committing. Only for
-/// the one process that owns the lake, before it writes. Returns how many there were.
-pub fn remove_unnamed(root: &Path, named: &BTreeSet<PathBuf>) -> io::Result<usize> {
+/// Removes the Parquet files that no commit names and that were written before a moment: what a process left that ended between
+/// writing and committing. A process that has the lake to itself removes all of them, before it writes. Returns how many there were.
+pub fn remove_unnamed(root: &Path, named: &BTreeSet<PathBuf>, before: SystemTime) -> io::Result<usize> {
     let mut removed = 0;
     for table in folders(root)? {
         for date in folders(&table)? {
             for entry in std::fs::read_dir(&date)? {
                 let path = entry?.path();
                 if path.extension().is_some_and(|e| e == "parquet") && !named.contains(&path) {
+                    match std::fs::metadata(&path).and_then(|file| file.modified()) {
+                        Ok(modified) if modified <= before => {}
+                        // Another process removed it meanwhile, or is about to register it.
+                        _ => continue,
+                    }
                     std::fs::remove_file(&path)?;
                     removed += 1;
                 }
@@ -82,6 +102,8 @@ fn folders(parent: &Path) -> io::Result<Vec<PathBuf>> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -92,10 +114,12 @@ mod tests {
         for name in ["kept.parquet", "left.parquet", "other.txt"] {
             std::fs::write(folder.join(name), b"x").unwrap();
         }
-        assert_eq!(remove_unnamed(dir.path(), &[folder.join("kept.parquet")].into()).unwrap(), 1);
+        assert_eq!(remove_unnamed(dir.path(), &[folder.join("kept.parquet")].into(), SystemTime::UNIX_EPOCH).unwrap(), 0, "it may be another's");
+        let later = SystemTime::now() + Duration::from_secs(60);
+        assert_eq!(remove_unnamed(dir.path(), &[folder.join("kept.parquet")].into(), later).unwrap(), 1);
         let mut names: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names, ["kept.parquet", "other.txt"]);
-        assert_eq!(remove_unnamed(&dir.path().join("nowhere"), &BTreeSet::new()).unwrap(), 0);
+        assert_eq!(remove_unnamed(&dir.path().join("nowhere"), &BTreeSet::new(), later).unwrap(), 0);
     }
 }

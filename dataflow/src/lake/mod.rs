@@ -8,5 +8,5 @@ mod files;
 mod schema;
 mod statistics;
 
-pub use files::{data_files, remove_unnamed, tables_root, written};
+pub use files::{create, data_files, remove_unnamed, tables_root, written};
 pub use schema::{UnexpectedColumn, lake_tables, verify};

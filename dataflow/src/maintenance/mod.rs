@@ -86,6 +86,8 @@ enum MaintenanceError {
     Remove { path: PathBuf, source: std::io::Error },
     #[error("a deletion waits: another program has changed {0} files of the lake, which may hold what is to be deleted; rewrite them with that program")]
     LeftAlone(usize),
+    #[error("a deletion waits: {0} files that were committed just now may hold what is to be deleted, and are not shown yet")]
+    NotShown(usize),
     #[error("the program stops")]
     Stopped,
 }
@@ -102,6 +104,17 @@ struct Observed {
     live: LiveFile,
     table: &'static Table,
     class: Option<u16>,
+}
+
+/// The files that the catalog names.
+#[derive(Default)]
+struct Files {
+    /// Those that can be maintained.
+    observed: Vec<Observed>,
+    /// What a commit has registered and the publisher does not know yet: it must not be replaced, or it would be shown twice.
+    not_shown: Vec<Observed>,
+    /// Those that another program has changed.
+    left_alone: Vec<Observed>,
 }
 
 /// Where nothing tells otherwise, how often it is looked whether there is something to do.
@@ -203,11 +216,7 @@ impl Maintenance {
     fn pass(&mut self) -> Result<bool, MaintenanceError> {
         let deletions = self.runtime.block_on(self.catalog.pending_deletions())?;
         self.erased.retain(|seq| deletions.iter().any(|pending| pending.seq == *seq));
-        // A deletion that has to wait keeps nothing else from being done.
-        let (mut worked, trouble) = match self.carry_out(&deletions) {
-            Err(error @ MaintenanceError::LeftAlone(_)) => (false, Some(error.to_string())),
-            carried => (carried?, None),
-        };
+        let (mut worked, trouble) = self.carry_out(&deletions)?;
         let kept_days = self.kept_days()?;
         let files = self.observe()?;
         worked |= self.expire_rows(&files, &kept_days)?;
@@ -230,17 +239,25 @@ impl Maintenance {
         Ok(worked)
     }
 
-    fn carry_out(&mut self, deletions: &[PendingDeletion]) -> Result<bool, MaintenanceError> {
-        let mut worked = false;
+    /// Carries deletions out; says whether any was, and why one has to wait.
+    fn carry_out(&mut self, deletions: &[PendingDeletion]) -> Result<(bool, Option<String>), MaintenanceError> {
+        let (mut worked, mut waits) = (false, None);
         for pending in deletions {
-            if !self.erased.contains(&pending.seq) {
-                self.erase(pending)?;
-                self.erased.insert(pending.seq);
-                self.log_holds_deleted = true;
-                worked = true;
+            if self.erased.contains(&pending.seq) {
+                continue;
+            }
+            match self.erase(pending) {
+                // One that has to wait keeps nothing else from being done.
+                Err(error @ (MaintenanceError::LeftAlone(_) | MaintenanceError::NotShown(_))) => waits = waits.or(Some(error.to_string())),
+                erased => {
+                    erased?;
+                    self.erased.insert(pending.seq);
+                    self.log_holds_deleted = true;
+                    worked = true;
+                }
             }
         }
-        Ok(worked)
+        Ok((worked, waits))
     }
 
     fn report(&self, files: &[plan::File], kept_days: &BTreeMap<i64, u16>, pending_deletions: usize, trouble: Option<String>) -> Result<(), MaintenanceError> {
@@ -273,14 +290,30 @@ impl Maintenance {
         Ok(projects.into_iter().map(|row| (row.project.project_id as i64, row.project.retention_days)).collect())
     }
 
-    /// The files that the catalog names and the newest snapshot shows: what a commit has registered and the publisher does not
-    /// know yet must not be replaced, or it would be shown twice.
-    fn observe(&self) -> Result<Vec<Observed>, MaintenanceError> {
+    /// The files that can be maintained.
+    fn observe(&mut self) -> Result<Vec<Observed>, MaintenanceError> {
+        Ok(self.look()?.observed)
+    }
+
+    /// The files that the catalog names.
+    fn look(&mut self) -> Result<Files, MaintenanceError> {
+        let live = self.runtime.block_on(self.catalog.live_files(&self.lake))?;
+        let ids: BTreeSet<i64> = live.iter().map(|file| file.id).collect();
+        self.left_alone.retain(|id| ids.contains(id));
+        // After the catalog was asked: what is shown by then is no less.
         let snapshot = self.snapshots.latest();
         let shown: BTreeSet<&Path> = snapshot.tables.values().flat_map(|table| table.cold.iter().map(|file| file.path.as_path())).collect();
-        let live = self.runtime.block_on(self.catalog.live_files(&self.lake))?;
-        let known = live.into_iter().filter(|file| shown.contains(file.path.as_path()) && !self.left_alone.contains(&file.id));
-        Ok(known.filter_map(|live| Some(Observed { table: schema::table(&live.table)?, class: class_of(&live.path), live })).collect())
+        let mut files = Files::default();
+        for file in live.into_iter().filter_map(|live| Some(Observed { table: schema::table(&live.table)?, class: class_of(&live.path), live })) {
+            if self.left_alone.contains(&file.live.id) {
+                files.left_alone.push(file);
+            } else if shown.contains(file.live.path.as_path()) {
+                files.observed.push(file);
+            } else {
+                files.not_shown.push(file);
+            }
+        }
+        Ok(files)
     }
 
     /// Lets rows go whose time is over. Files of which all rows go are dropped, others rewritten.
@@ -409,23 +442,26 @@ impl Maintenance {
 
     /// Registers files in the place of others and tells the publisher.
     fn replace(&mut self, replacement: Replacement, old: &[Observed]) -> Result<(), MaintenanceError> {
-        if let Err(error) = self.register(&replacement) {
-            // Where nobody knows whether it was made, the files stay: the next start finds them named, or removes them.
-            if !matches!(error, MaintenanceError::Catalog(CatalogError::Database(_)) | MaintenanceError::Stopped) {
-                let mut unregistered = Unregistered::default();
-                replacement.new.into_iter().for_each(|file| unregistered.add(&self.tables_root, file));
+        let snapshot_id = match self.register(&replacement) {
+            Ok(snapshot_id) => snapshot_id,
+            Err(error) => {
+                // Where nobody knows whether it was made, the files stay: the next start finds them named, or removes them.
+                if !matches!(error, MaintenanceError::Catalog(CatalogError::Database(_)) | MaintenanceError::Stopped) {
+                    let mut unregistered = Unregistered::default();
+                    replacement.new.into_iter().for_each(|file| unregistered.add(&self.tables_root, file));
+                }
+                return Err(error);
             }
-            return Err(error);
-        }
+        };
         self.at("files registered")?;
         let new = replacement.new.iter().map(|file| written(&self.tables_root, file)).collect();
-        self.tell(Message::Replaced { table: replacement.table, old: old.iter().map(|file| file.live.path.clone()).collect(), new })?;
+        self.tell(Message::Replaced { table: replacement.table, old: old.iter().map(|file| file.live.path.clone()).collect(), new, snapshot_id })?;
         self.until_shown(old)
     }
 
     /// Registers a replacement. A connection may end while it is committed; then it is tried again until it is known to be there, since
     /// everything that follows, the removal of files above all, depends on it.
-    fn register(&mut self, replacement: &Replacement) -> Result<(), MaintenanceError> {
+    fn register(&mut self, replacement: &Replacement) -> Result<i64, MaintenanceError> {
         loop {
             match self.runtime.block_on(self.catalog.replace(&self.lake, replacement)) {
                 Err(error) if error.is_transient() => {
@@ -436,7 +472,7 @@ impl Maintenance {
                     self.pace.begin();
                     self.pace.step()?;
                 }
-                registered => return Ok(registered.map(drop)?),
+                registered => return Ok(registered?),
             }
         }
     }

@@ -16,11 +16,13 @@ use weir_protocol::EventId;
 use weir_protocol::deletion::{Deletion, Target};
 use weir_protocol::record::{Body, Content, Intake, Project, Record};
 
-use super::MaintenanceOptions;
-use crate::snapshot::Snapshot;
+use super::{Maintenance, MaintenanceOptions, Tools};
+use crate::progress::Progress;
+use crate::publisher::Message;
+use crate::snapshot::{Snapshot, Snapshots, TableSnapshot};
 use crate::tests::{all_rows, project, records, stop};
 use crate::ticker::now_ms;
-use crate::{Graph, GraphOptions};
+use crate::{Graph, GraphOptions, lake};
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -49,6 +51,7 @@ impl Life {
             commit_age_max: Duration::from_millis(1),
             commit_bytes_max: 64 << 20,
             maintenance,
+            share: crate::Share::All,
             knowledge: Knowledge::default(),
         };
         let graph = Graph::start(options, catalog.clone(), journal.clone()).await.unwrap();
@@ -61,7 +64,7 @@ impl Life {
             for record in few {
                 self.journal.append(record.clone()).await.unwrap();
             }
-            self.until("committed", |life| life.graph.progress().report().committed_offset == life.journal.end()).await;
+            self.until("committed", |life| life.graph.progress().report().committed_offsets == life.journal.ends()).await;
         }
     }
 
@@ -84,7 +87,7 @@ impl Life {
         self.until("settled", |life| {
             let report = life.graph.progress().report();
             let idle = report.maintenance.backlog_files + report.maintenance.pending_deletions + report.maintenance.replaced_files == 0;
-            let committed = report.committed_offset == life.journal.end();
+            let committed = report.committed_offsets == life.journal.ends();
             assert_eq!(report.maintenance.trouble, None);
             passes(life) > before + 1 && idle && committed
         })
@@ -420,4 +423,68 @@ async fn a_death_at_any_step_loses_and_leaves_nothing() {
             assert!(again[table] == *rows, "{table} after a death at {step}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_is_not_done_while_a_file_of_its_commit_is_not_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let life = Life::begin(dir.path(), MaintenanceOptions { die_at: Some("corrections known"), ..eager() }).await;
+    life.append(&of_two_users(now_ms() - 600_000)).await;
+    life.append(&[deletion(Target::Event(EventId([2; 16])))]).await;
+    life.until("dead", |life| life.graph.progress().report().maintenance.trouble.is_some()).await;
+    life.end().await;
+
+    // The catalog has the commit, the publisher has not heard of it.
+    let catalog = Catalog::open(&dir.path().join("catalog.sqlite")).await.unwrap();
+    let (journal, _) = Journal::open(weir_journal::Options::new(dir.path().join("journal"))).unwrap();
+    let lake = catalog.ensure_lake(&lake::lake_tables(), &dir.path().join("lake")).await.unwrap();
+    let snapshots = Snapshots::new(Snapshot::default());
+    let (publisher, messages) = std::sync::mpsc::sync_channel(64);
+    let mut maintenance = Maintenance::new(Tools {
+        options: eager(),
+        catalog: catalog.clone(),
+        journal: journal.clone(),
+        lake: lake.clone(),
+        tables_root: lake::tables_root(&dir.path().join("lake")),
+        generation: catalog.take_partitions(&[0, weir_catalog::MAINTENANCE], now_ms()).await.unwrap(),
+        snapshots: snapshots.clone(),
+        publisher,
+        progress: Arc::new(Progress::default()),
+        runtime: tokio::runtime::Handle::current(),
+    });
+    let (pending, end) = (catalog.pending_deletions().await.unwrap(), journal.ends()[&0]);
+    assert_eq!(pending.len(), 1);
+    let of_outcomes = catalog.live_files(&lake).await.unwrap().into_iter().find(|file| file.table == "outcomes").unwrap();
+    let all = lake::data_files(catalog.lake_files(&lake, &["received", "project_id"]).await.unwrap());
+    let ended = tokio::task::spawn_blocking(move || {
+        let (worked, waits) = maintenance.carry_out(&pending).unwrap();
+        assert!(!worked && waits.is_some_and(|why| why.contains("not shown yet")));
+        assert_eq!(journal.ends()[&0], end, "nothing is said to be done");
+
+        let mut tables: BTreeMap<&'static str, TableSnapshot> = BTreeMap::new();
+        for table in weir_operators::schema::tables() {
+            let cold = all.iter().filter(|(name, _)| name == table.name).map(|(_, file)| file.clone()).collect();
+            tables.insert(table.name, TableSnapshot { hot: [].into(), cold });
+        }
+        snapshots.publish(Snapshot { tick_ms: 1, tables, deletions: [].into() });
+        let publishing = std::thread::spawn(move || {
+            for message in messages {
+                let Message::Replaced { table, old, new, .. } = message else { continue };
+                let mut next = Snapshot::clone(&snapshots.latest());
+                let files = next.tables.get_mut(table).unwrap();
+                files.cold = files.cold.iter().filter(|file| !old.contains(&file.path)).cloned().chain(new).collect();
+                snapshots.publish(next);
+            }
+        });
+        // A file that another program changed is waited for where it may hold what is deleted: not one that is gone, nor counts.
+        maintenance.left_alone.extend([i64::MAX, of_outcomes.id]);
+        assert_eq!(maintenance.carry_out(&pending).unwrap(), (true, None));
+        assert_eq!(journal.ends()[&0], end + 1);
+        assert_eq!(maintenance.left_alone, BTreeSet::from([of_outcomes.id]));
+        drop(maintenance);
+        publishing.join().unwrap();
+        journal.close();
+    });
+    ended.await.unwrap();
+    catalog.close().await;
 }

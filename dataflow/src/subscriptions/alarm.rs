@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-use weir_journal::Journal;
+use weir_journal::{Journal, Offsets};
 use weir_operators::Time;
 
 /// Set by the coordinator, obeyed by the ticker, which is woken through what it waits for: the journal.
@@ -18,6 +18,11 @@ pub(crate) struct Alarm {
 impl Alarm {
     pub(crate) fn new(journal: Journal) -> Self {
         Self { journal, due_ms: AtomicU64::new(Time::MAX), changed: AtomicBool::new(false), asked: AtomicBool::new(false) }
+    }
+
+    /// How far the journal reaches, as soon as that is known.
+    pub(crate) fn journal_ends(&self) -> Option<Offsets> {
+        self.journal.known_ends()
     }
 
     /// Asks for a tick at once.

@@ -47,6 +47,10 @@ pub(crate) enum Notice {
     WorkerEnded,
     /// Requests wait.
     Requests,
+    /// The stored rows of a template are to be read again.
+    FillAgain { template: TemplateNumber },
+    /// More is known of what a deletion reaches: rows that dataflows were given are gone.
+    Deleted,
     /// A template's stored rows could not be read.
     HydrationFailed { template: TemplateNumber, error: String },
 }
@@ -59,7 +63,7 @@ pub(crate) struct News {
     /// Dataflows that could not be built.
     pub(crate) failed: Vec<(TemplateNumber, String)>,
     /// Subscriptions whose parameters do not fit.
-    pub(crate) refused: Vec<(SubscriptionId, String)>,
+    pub(crate) refused: Vec<(SubscriptionId, TemplateNumber, String)>,
     /// Dataflows that have all their stored rows.
     pub(crate) begun: Vec<TemplateNumber>,
     /// Dataflows that were given rows, and the newest tick of them.

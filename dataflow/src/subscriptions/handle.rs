@@ -7,15 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 
 use tokio::sync::{Semaphore, oneshot};
 use weir_operators::Time;
-use weir_operators::alert::Alerts;
 use weir_protocol::limits::SUBSCRIPTION_REQUESTS_MAX;
 use weir_protocol::subscription::{Subscription, SubscriptionId};
 
 use super::command::Notice;
+use super::entry::Entry;
 use super::live::LiveRows;
-use super::member::Member;
 use super::watch::{Queue, Watch};
-use super::{Compiled, Shape, Status, SubscriptionError, SubscriptionState, TemplateUsage};
+use super::{Compiled, Shape, SubscriptionError, SubscriptionState, TemplateUsage};
 
 /// The subscriptions of a running graph. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -26,7 +25,11 @@ pub struct Subscriptions {
 /// What somebody asks for.
 #[derive(Debug)]
 pub(super) enum Request {
-    Install(Vec<Compiled>),
+    /// Subscriptions that are created or, where `are_known`, stood already when the graph started.
+    Install {
+        all: Vec<Compiled>,
+        are_known: bool,
+    },
     Replace(Box<Compiled>),
     Remove(SubscriptionId),
     /// A subscription that cannot be compiled any more.
@@ -52,18 +55,6 @@ pub(crate) struct Live {
     pub(super) entries: BTreeMap<SubscriptionId, Entry>,
     /// What the templates hold.
     pub(super) usage: BTreeMap<Shape, TemplateUsage>,
-}
-
-/// A subscription: as it runs, and as it will run as soon as its rows are there.
-#[derive(Debug, Default)]
-pub(crate) struct Entry {
-    pub(super) current: Option<Member>,
-    pub(super) next: Option<Box<Member>>,
-    /// What of its alerts is known.
-    pub(super) alerts: Option<Alerts>,
-    /// Why it does not run at all.
-    pub(super) broken: Option<String>,
-    pub(super) watchers: Vec<std::sync::Weak<Queue>>,
 }
 
 impl Live {
@@ -115,13 +106,26 @@ impl Subscriptions {
     /// are recorded.
     ///
     /// # Errors
-    /// As [`SubscriptionError`] says. Of several the others are taken up all the same, and the one that is not is shown as failed;
-    /// then this does not wait for their rows.
+    /// As [`SubscriptionError`] says. Of several the others are taken up all the same; then this does not wait for their rows. Nothing
+    /// stays of one that is not taken up, and nobody else is told.
     pub async fn install(&self, subscriptions: Vec<Compiled>) -> Result<(), SubscriptionError> {
-        if subscriptions.is_empty() {
+        self.take(subscriptions, false).await
+    }
+
+    /// The same at a start, of subscriptions that stood before: one that cannot be taken up is shown as failed, whom it notifies is
+    /// told, and where its stored rows cannot be read that is tried again without an end.
+    ///
+    /// # Errors
+    /// As [`Self::install`].
+    pub async fn take_up(&self, subscriptions: Vec<Compiled>) -> Result<(), SubscriptionError> {
+        self.take(subscriptions, true).await
+    }
+
+    async fn take(&self, all: Vec<Compiled>, are_known: bool) -> Result<(), SubscriptionError> {
+        if all.is_empty() {
             return Ok(());
         }
-        self.request(Request::Install(subscriptions)).await
+        self.request(Request::Install { all, are_known }).await
     }
 
     /// Changes a subscription that runs: keys that are active before and after keep their alerts. It runs as before until the
@@ -178,6 +182,10 @@ impl Subscriptions {
         let entry = live.entries.get_mut(&id)?;
         entry.watchers.retain(|watcher| watcher.strong_count() > 0);
         entry.watchers.push(Arc::downgrade(&queue));
+        // Whoever ended the watchers before did not see this one.
+        if self.shared.ended.load(SeqCst) {
+            queue.end();
+        }
         Some(Watch { id, queue, shared: Arc::downgrade(&self.shared) })
     }
 
@@ -191,24 +199,5 @@ impl Subscriptions {
             return Err(SubscriptionError::Stopped);
         }
         answer.await.unwrap_or(Err(SubscriptionError::Stopped))
-    }
-}
-
-impl Entry {
-    fn state(&self, id: SubscriptionId) -> SubscriptionState {
-        let member = self.current.as_ref();
-        let error = self.broken.clone().or_else(|| member.or(self.next.as_deref()).and_then(Member::error));
-        let status = match (&error, member) {
-            (Some(_), _) => Status::Failed,
-            (None, Some(_)) => Status::Running,
-            (None, None) => Status::Hydrating,
-        };
-        SubscriptionState {
-            id,
-            status,
-            rows: member.map_or(0, |member| member.rows.count()),
-            alerts: self.alerts.as_ref().map_or(0, |alerts| alerts.standing() as u64),
-            error,
-        }
     }
 }

@@ -98,14 +98,14 @@ impl Rows {
     }
 
     /// What is to be said of each of these keys: its row, the first of them in a fixed order where there are several; a key
-    /// without rows is left out.
-    pub(super) fn seen<'k>(&self, keys: impl Iterator<Item = &'k str>, codec: &Codec) -> Result<BTreeMap<&'k str, Seen>, ArrowError> {
+    /// without rows is left out. `project` is the column that is known to be the project of a row.
+    pub(super) fn seen<'k>(&self, keys: impl Iterator<Item = &'k str>, codec: &Codec, project: Option<usize>) -> Result<BTreeMap<&'k str, Seen>, ArrowError> {
         let chosen: Vec<(&str, &[Row], &Row)> = keys.filter_map(|key| self.by_key.get(key).and_then(|rows| Some((key, &rows[..], shown(rows)?)))).collect();
         if chosen.is_empty() {
             return Ok(BTreeMap::new());
         }
         let batch = codec.decode(chosen.iter().map(|(_, _, row)| &row.bytes[..]))?;
-        let projects = batch.column_by_name("project_id").and_then(|column| column.as_primitive_opt::<Int64Type>());
+        let projects = project.and_then(|column| batch.columns().get(column)?.as_primitive_opt::<Int64Type>());
         let seen = chosen.iter().enumerate().map(|(index, (key, rows, _))| {
             let there = |row: &&Row| row.count > 0;
             let seen = Seen {

@@ -7,7 +7,8 @@
 //! | `command` | what it says to the workers and hears from them |
 //! | `feed`, `scans` | what of the tables goes to which template |
 //! | `hydration` | the stored rows that a new dataflow begins with |
-//! | `member`, `live`, `codec` | a subscription in its template, and its rows that hold now |
+//! | `entry` | a subscription with its alerts and whoever watches it |
+//! | `member`, `live`, `codec` | one version of it in a template, and its rows that hold now |
 //! | `watch` | whoever follows them as they change |
 //! | `recorder` | makes transitions durable, in the catalog, before anybody is told |
 //! | `alarm` | when the next tick is due though nothing arrives |
@@ -21,6 +22,7 @@ pub(crate) mod alarm;
 mod codec;
 pub(crate) mod command;
 pub(crate) mod coordinator;
+mod entry;
 pub(crate) mod feed;
 mod handle;
 mod hydration;

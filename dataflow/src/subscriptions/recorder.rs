@@ -227,7 +227,7 @@ impl Recorder {
                 }
                 Err(fenced @ CatalogError::Fenced { .. }) => {
                     tracing::error!(error = %fenced, "alerts not recorded");
-                    self.progress.fail(fenced.to_string());
+                    self.progress.fence(fenced.to_string());
                     return false;
                 }
                 Err(error) => {

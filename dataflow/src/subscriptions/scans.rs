@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use weir_operators::Time;
 use weir_operators::relation::plan::{Node, Relation, Scan, Window};
+use weir_protocol::limits::CLOCK_AHEAD_MS;
 
 /// All scans of a relation.
 pub(crate) fn scans(relation: &Relation) -> Vec<&Scan> {
@@ -14,6 +15,7 @@ pub(crate) fn scans(relation: &Relation) -> Vec<&Scan> {
             Node::Scan(scan) => found.push(scan),
             Node::Values(_) => {}
             Node::Map(map) => left.push(&map.input),
+            Node::Variants(variants) => left.push(&variants.input),
             Node::Reduce(reduce) => left.push(&reduce.input),
             Node::Distinct(input) => left.push(input),
             Node::Union(inputs) => left.extend(inputs),
@@ -37,9 +39,6 @@ pub(crate) struct Need {
     /// Rows received before this are not needed, in Unix milliseconds.
     pub(crate) received_from_ms: i64,
 }
-
-/// How much earlier than its `timestamp` an event may be received: a client's clock may be ahead.
-const CLOCK_AHEAD_MS: u64 = 60_000;
 
 /// What of each table's stored rows a relation can need at a tick.
 ///

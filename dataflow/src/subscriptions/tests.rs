@@ -57,7 +57,7 @@ impl Evaluate for Greater {
     }
 }
 
-fn schema_of(fields: &[(&str, DataType)]) -> SchemaRef {
+pub(super) fn schema_of(fields: &[(&str, DataType)]) -> SchemaRef {
     Arc::new(Schema::new(fields.iter().map(|(name, data_type)| Field::new(*name, data_type.clone(), true)).collect::<Vec<_>>()))
 }
 
@@ -97,13 +97,14 @@ fn counts(table: &'static str, column: &str, window_ms: Option<u64>) -> Arc<Temp
             fires: Arc::new(Greater(1, 2)),
             holds: Some(Arc::new(Greater(1, 3))),
             escalates: Some(Arc::new(Greater(1, 4))),
+            project: None,
         },
     })
 }
 
 /// What a subscription of [`counts`] asks for.
 #[derive(Clone)]
-struct Asked {
+pub(super) struct Asked {
     id: u64,
     table: &'static str,
     key: ArrayRef,
@@ -115,13 +116,18 @@ struct Asked {
 }
 
 impl Asked {
-    fn errors(id: u64, environment: &str, window_ms: u64, above: i64) -> Self {
+    pub(super) fn errors(id: u64, environment: &str, window_ms: u64, above: i64) -> Self {
         let options = SubscriptionOptions { notify: vec!["webhook:http://192.0.2.1/".to_owned()], ..SubscriptionOptions::default() };
         let key = Arc::new(StringArray::from(vec![environment]));
         Self { id, table: "errors", key, window_ms: Some(window_ms), above, keeps_above: above, options, version: 1 }
     }
 
-    fn compiled(&self) -> Compiled {
+    /// A later version with another bound.
+    pub(super) fn altered(&self, version: u32, above: i64) -> Compiled {
+        Self { version, above, ..self.clone() }.compiled()
+    }
+
+    pub(super) fn compiled(&self) -> Compiled {
         let column = if self.table == "errors" { "environment" } else { "project_id" };
         let template = counts(self.table, column, self.window_ms);
         let definition = Subscription {
@@ -168,6 +174,7 @@ async fn start(dir: &Path, workers: usize, alerts: &Arc<MemoryAlerts>) -> Progra
         commit_age_max: Duration::from_secs(3600),
         commit_bytes_max: 64 << 20,
         maintenance: MaintenanceOptions::default(),
+        share: crate::Share::All,
         knowledge: Knowledge::default(),
     };
     let store: Arc<dyn AlertStore> = Arc::<MemoryAlerts>::clone(alerts);
@@ -188,8 +195,8 @@ impl Program {
 
     /// Everything that was sent is in the tables.
     async fn settle(&self) {
-        let (progress, end) = (self.graph.progress(), self.journal.end());
-        until("the journal is read", || progress.report().visible_offset >= end).await;
+        let (progress, end) = (self.graph.progress(), self.journal.ends());
+        until("the journal is read", || progress.report().visible_offsets >= end).await;
     }
 
     /// Ends in order, with a last commit.
@@ -278,7 +285,7 @@ fn shown(subscriptions: &Subscriptions, id: u64) -> Option<i64> {
     Some(counts.first().copied().unwrap_or_default())
 }
 
-const HOUR_MS: u64 = 3_600_000;
+pub(super) const HOUR_MS: u64 = 3_600_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscription_sees_what_is_there_and_what_comes() {
@@ -310,6 +317,9 @@ async fn a_subscription_sees_what_is_there_and_what_comes() {
         assert_eq!(shown(&subscriptions, 5), Some(3));
         program.stop().await;
         assert_eq!(subscriptions.install(vec![Asked::errors(6, "a", HOUR_MS, 0).compiled()]).await, Err(SubscriptionError::Stopped));
+        // Whoever begins to watch then is not left waiting.
+        let mut watch = subscriptions.watch(5).unwrap();
+        assert!(tokio::time::timeout(Duration::from_secs(60), watch.next()).await.is_ok_and(|event| event.is_none()));
     }
 }
 
@@ -529,6 +539,43 @@ async fn what_is_deleted_leaves_every_answer() {
     }
 }
 
+/// A transaction of a user, with one span that does not name her.
+fn transaction_of(user: &str) -> Record {
+    let (id, at) = (uuid::Uuid::new_v4().simple().to_string(), now_ms() as f64 / 1000.0);
+    let trace = "0123456789abcdef0123456789abcdef";
+    let span = format!(
+        r#"{{"trace_id":"{trace}","span_id":"1123456789abcdef","parent_span_id":"0123456789abcdef","start_timestamp":{at},"timestamp":{at},"op":"db"}}"#
+    );
+    let context = format!(r#"{{"trace":{{"trace_id":"{trace}","span_id":"0123456789abcdef","op":"o"}}}}"#);
+    let event = format!(
+        r#"{{"event_id":"{id}","type":"transaction","transaction":"t","start_timestamp":{at},"timestamp":{at},"user":{{"id":"{user}"}},"contexts":{context},"spans":[{span}]}}"#
+    );
+    let mut record = error("a", 1);
+    if let Content::Intake(intake) = &mut record.content {
+        let plain = format!("{{\"event_id\":\"{id}\"}}\n{{\"type\":\"transaction\",\"length\":{}}}\n{event}\n", event.len());
+        intake.body = Some(Body::identity(Bytes::from(plain)));
+    }
+    record
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_a_deletion_reaches_by_their_event_leave_answers_when_the_events_are_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = start(dir.path(), 2, &Arc::default()).await;
+    let subscriptions = program.subscriptions();
+    let spans = Asked { table: "spans", key: Arc::new(Int64Array::from(vec![1])), ..Asked::errors(1, "", HOUR_MS, 0) };
+    subscriptions.install(vec![spans.compiled()]).await.unwrap();
+    for user in ["ada", "bob"] {
+        program.journal.append(transaction_of(user)).await.unwrap();
+    }
+    until("all spans are counted", || shown(&subscriptions, 1) == Some(4)).await;
+    let project = Project { org_id: 1, project_id: 1, slug: "p1".to_owned(), retention_days: 90 };
+    let deletion = Deletion { project, target: Target::User("id:ada".parse().unwrap()), now: false };
+    program.journal.append(Record { received_ms: now_ms(), content: Content::Deletion(Box::new(deletion)) }).await.unwrap();
+    until("hers are gone", || shown(&subscriptions, 1) == Some(2)).await;
+    program.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_watches_sees_all_rows_and_then_each_change() {
     let dir = tempfile::tempdir().unwrap();
@@ -569,6 +616,7 @@ async fn alerts_are_recorded_in_the_catalog_once() {
             commit_age_max: Duration::from_secs(3600),
             commit_bytes_max: 64 << 20,
             maintenance: MaintenanceOptions::default(),
+            share: crate::Share::All,
             knowledge: Knowledge::default(),
         };
         let graph = Graph::start(options, catalog.clone(), journal.clone()).await.unwrap();

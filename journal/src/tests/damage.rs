@@ -1,6 +1,7 @@
 //! Wrong bytes: torn tails are cut, damage is reported and passed over, nothing wrong is served.
 
 use super::*;
+use crate::Place;
 use crate::segment::FORMAT;
 
 /// Three records of one byte more each.
@@ -46,8 +47,9 @@ fn a_wrong_bit_anywhere_loses_the_record_it_is_in_and_no_other() {
         let (journal, opened) = open(without_tail(), &disk);
         assert_eq!((opened.end, &opened.torn), (3, &None), "bit {bit}");
         let [damage] = &opened.damages[..] else { panic!("bit {bit}: {:?}", opened.damages) };
-        assert_eq!((damage.position.offset, damage.next_offset, damage.byte), (1, 2, begins[1] as u64), "bit {bit}");
-        assert!(damage.file.ends_with(segment::name(0)) && !damage.reason.is_empty());
+        let Place::Segment { file, byte } = &damage.place else { panic!("a segment: {damage}") };
+        assert_eq!((damage.position.offset, damage.next_offset, *byte), (1, 2, begins[1] as u64), "bit {bit}");
+        assert!(file.ends_with(segment::name(0)) && !damage.reason.is_empty());
         let read = short(&read_all(&journal, 0, 1 << 20).unwrap());
         assert_eq!(read, [Short::Record(0, 0), Short::Lost(1, 2), Short::Record(2, 2)], "bit {bit}");
         assert_eq!(journal.status().damages, opened.damages, "it is reported once");
@@ -173,7 +175,7 @@ fn a_newer_format_is_refused_in_words() {
     let crc = crc32fast::hash(&bytes[..12]);
     bytes[12..16].copy_from_slice(&crc.to_le_bytes());
     let disk = disk_with(bytes.clone());
-    let error = Journal::open_with(options(), Arc::new(disk.clone())).unwrap_err();
+    let error = Segments::open_with(options(), Arc::new(disk.clone())).unwrap_err();
     assert!(matches!(&error, JournalError::Newer { found, .. } if *found == FORMAT + 1), "{error}");
     assert!(error.to_string().contains("00000000000000000000.seg has format 2"), "{error}");
     assert_eq!(disk.bytes(&segment::name(0)).unwrap(), bytes, "it is not touched");

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Everything acknowledged is there, nothing else, and a start finds the same.
-fn check_whole(journal: Journal, disk: &Faulty, acknowledged: &[u64]) {
+fn check_whole(journal: Segments, disk: &Faulty, acknowledged: &[u64]) {
     let expected: Vec<_> = (0..).zip(acknowledged).map(|(offset, id)| Short::Record(offset, *id)).collect();
     assert_eq!(short(&read_all(&journal, 0, 1 << 20).unwrap()), expected);
     let end = journal.end();
@@ -28,7 +28,7 @@ fn a_full_disk_refuses_and_is_used_again_when_space_returns() {
             assert!(error.retry_later());
             assert!(append(&journal, record(3, 200)).is_err());
             let status = journal.status();
-            assert_eq!((status.healthy, status.error.is_some(), status.end), (false, true, 1));
+            assert_eq!((status.healthy, status.error.is_some(), status.ends[&0]), (false, true, 1));
             disk.set_capacity(None);
             assert_eq!(append(&journal, record(4, 200)), Ok(1));
             assert!(journal.status().healthy);

@@ -41,7 +41,7 @@ struct Promises {
 }
 
 impl Promises {
-    fn append(&mut self, journal: &Journal, count: u8, size: u16) {
+    fn append(&mut self, journal: &Segments, count: u8, size: u16) {
         let first = self.given.len() as u64;
         let ids = first..first + u64::from(count);
         self.given.extend(ids.clone());
@@ -54,7 +54,7 @@ impl Promises {
         }
     }
 
-    fn check(&self, journal: &Journal) {
+    fn check(&self, journal: &Segments) {
         let (start, end) = (journal.start(), journal.end());
         let read = short(&read_all(journal, start, 3000).unwrap());
         assert_eq!(journal.status().damages, []);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 
-fn filled(options: Options, disk: &Faulty, count: u64) -> Journal {
+fn filled(options: Options, disk: &Faulty, count: u64) -> Segments {
     let (journal, _) = open(options, disk);
     for id in 0..count {
         append(&journal, record(id, (id as usize * 37) % 400)).unwrap();

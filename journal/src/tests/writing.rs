@@ -6,13 +6,13 @@ use super::*;
 fn records_come_back_as_they_were_over_real_files() {
     let dir = tempfile::tempdir().unwrap();
     let options = Options::new(dir.path().join("a").join("journal"));
-    let (journal, opened) = Journal::open(options.clone()).unwrap();
+    let (journal, opened) = Segments::open(options.clone()).unwrap();
     assert_eq!(opened, Opened { segments: 0, start: 0, end: 0, torn: None, damages: Vec::new() });
     for id in 0..10 {
         assert_eq!(append(&journal, record(id, 100)), Ok(id));
     }
     drop(journal);
-    let (journal, opened) = Journal::open(options).unwrap();
+    let (journal, opened) = Segments::open(options).unwrap();
     assert_eq!(opened, Opened { segments: 1, start: 0, end: 10, torn: None, damages: Vec::new() });
     for (id, entry) in (0..).zip(read_all(&journal, 0, 1 << 20).unwrap()) {
         let Entry::Record { position, record: read, .. } = entry else { panic!("record {id} is damaged") };

@@ -37,9 +37,18 @@ fn told(recorded: &Recorded) -> Vec<Told> {
 /// Rows of all keys at each tick.
 type History = BTreeMap<Time, BTreeMap<&'static str, Seen>>;
 
+/// Why nobody knows of an alert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Untold {
+    /// Somebody does.
+    No,
+    Muted,
+    TooSoon,
+}
+
 /// What should be recorded of a key: walks every millisecond and keeps four plain variables.
 fn twin(options: &SubscriptionOptions, history: &History, key: &'static str, end: Time) -> Vec<Told> {
-    let (mut waiting_since, mut standing, mut escalated, mut last_told) = (None, None, false, None::<Time>);
+    let (mut waiting_since, mut standing, mut escalated, mut last_told) = (None, None::<(Time, Untold)>, false, None::<Time>);
     let (mut row, mut all) = (None::<Seen>, Vec::new());
     for now in 1..=end {
         if let Some(rows) = history.get(&now) {
@@ -53,28 +62,40 @@ fn twin(options: &SubscriptionOptions, history: &History, key: &'static str, end
         if let Some(since) = waiting_since
             && now >= since + options.for_ms
         {
-            let tell = !muted && last_told.is_none_or(|last| now >= last + options.min_interval_ms);
-            (waiting_since, standing, escalated) = (None, Some(tell), false);
-            if tell {
+            let untold = match last_told {
+                Some(last) if now < last + options.min_interval_ms => Untold::TooSoon,
+                _ if muted => Untold::Muted,
+                _ => Untold::No,
+            };
+            (waiting_since, standing, escalated) = (None, Some((now, untold)), false);
+            if untold == Untold::No {
                 last_told = Some(now);
             }
-            all.push((TransitionKind::Fired, key.to_owned(), since, now, tell));
+            all.push((TransitionKind::Fired, key.to_owned(), since, now, untold == Untold::No));
         }
-        let Some(somebody_knows) = standing else { continue };
+        let Some((fired, untold)) = standing else { continue };
         match &row {
             None => {
-                all.push((TransitionKind::Resolved, key.to_owned(), now, now, somebody_knows && !muted));
+                all.push((TransitionKind::Resolved, key.to_owned(), now, now, untold == Untold::No && !muted));
                 standing = None;
             }
             Some(row) if row.escalates && !escalated => {
                 escalated = true;
-                standing = Some(somebody_knows || !muted);
                 if !muted {
-                    last_told = Some(now);
+                    (standing, last_told) = (Some((fired, Untold::No)), Some(now));
                 }
                 all.push((TransitionKind::Escalated, key.to_owned(), now, now, !muted));
             }
             Some(_) => {}
+        }
+        if let Some((fired, untold)) = standing
+            && untold != Untold::No
+            && !muted
+            && last_told.is_none_or(|last| now >= last + options.min_interval_ms)
+            && now > fired
+        {
+            (standing, last_told) = (Some((fired, Untold::No)), Some(now));
+            all.push((TransitionKind::Fired, key.to_owned(), fired, now, true));
         }
     }
     all
@@ -83,14 +104,14 @@ fn twin(options: &SubscriptionOptions, history: &History, key: &'static str, end
 /// Steps through the history as the coordinator does, with a restart before each of the given ticks.
 fn run(options: &SubscriptionOptions, history: &History, restarts: &[Time], end: Time) -> Vec<Told> {
     let definition = subscription(options.clone());
-    let mut alerts = Alerts::new(Arc::clone(&definition), []);
+    let mut alerts = Alerts::new(Arc::clone(&definition), [], true);
     let mut store: BTreeMap<String, ActiveAlert> = BTreeMap::new();
     let (mut all, mut before) = (Vec::new(), BTreeMap::new());
     let mut begun = false;
     for (tick, rows) in history {
         let mut recorded = Recorded::default();
         if restarts.contains(tick) {
-            alerts = Alerts::new(Arc::clone(&definition), store.values().cloned());
+            alerts = Alerts::new(Arc::clone(&definition), store.values().cloned(), true);
             begun = false;
         }
         if begun {
@@ -170,8 +191,11 @@ proptest! {
         let ticks: Vec<Time> = history.keys().copied().collect();
         let restarts: Vec<Time> = restarts.iter().map(|at| ticks[at.index(ticks.len())]).collect();
         let end = ticks.last().unwrap() + 100;
-        // A wait that ends while nothing runs is noticed later, or not at all where its row is gone by then: so no waits here.
+        // A wait that ends while nothing runs is noticed later, or not at all where its row is gone by then: so no waits here, and the
+        // mute ends while something runs.
         let options = SubscriptionOptions { for_ms: 0, ..options };
+        let runs = |at: &Time| ticks.iter().rfind(|tick| *tick < at).is_none_or(|before| !(before + 1..*at).contains(&options.mute_until_ms));
+        let restarts: Vec<Time> = restarts.into_iter().filter(runs).collect();
         prop_assert_eq!(sorted(run(&options, &history, &restarts, end)), sorted(run(&options, &history, &[], end)));
     }
 }
@@ -207,7 +231,7 @@ fn a_restart_resolves_what_ended_meanwhile() {
 #[test]
 fn severities_and_rows() {
     let options = SubscriptionOptions { severity: Some("warning".to_owned()), ..SubscriptionOptions::default() };
-    let mut alerts = Alerts::new(subscription(options), []);
+    let mut alerts = Alerts::new(subscription(options), [], true);
     let mut recorded = Recorded::default();
     alerts.observe(10, "a", Some(seen(true, false, 1)), &mut recorded);
     alerts.observe(20, "a", Some(seen(true, true, 2)), &mut recorded);
@@ -222,10 +246,10 @@ fn severities_and_rows() {
 #[test]
 fn an_altered_subscription_keeps_the_keys_of_both_versions() {
     let first = subscription(SubscriptionOptions::default());
-    let mut alerts = Alerts::new(Arc::clone(&first), []);
+    let mut alerts = Alerts::new(Arc::clone(&first), [], true);
     alerts.begin(10, &BTreeMap::from([("a", seen(true, false, 1)), ("b", seen(true, false, 1))]), &mut Recorded::default());
     let mut recorded = Recorded::default();
-    alerts.alter(Arc::new(Subscription { version: 2, ..Subscription::clone(&first) }));
+    alerts.alter(20, Arc::new(Subscription { version: 2, ..Subscription::clone(&first) }));
     alerts.begin(20, &BTreeMap::from([("b", seen(true, false, 5)), ("c", seen(true, false, 1))]), &mut recorded);
     let shown: Vec<_> = recorded.transitions.iter().map(|t| (t.kind, t.key.as_str(), t.version)).collect();
     assert_eq!(shown, [(TransitionKind::Resolved, "a", 2), (TransitionKind::Fired, "c", 2)]);
@@ -235,11 +259,11 @@ fn an_altered_subscription_keeps_the_keys_of_both_versions() {
 #[test]
 fn a_failure_is_told_once_until_it_is_over() {
     let definition = subscription(SubscriptionOptions::default());
-    let mut alerts = Alerts::new(Arc::clone(&definition), []);
+    let mut alerts = Alerts::new(Arc::clone(&definition), [], true);
     let mut recorded = Recorded::default();
     alerts.fail(10, "{}".to_owned(), &mut recorded);
     alerts.fail(20, "{}".to_owned(), &mut recorded);
-    let mut restarted = Alerts::new(definition, recorded.active.values().flatten().cloned());
+    let mut restarted = Alerts::new(definition, recorded.active.values().flatten().cloned(), true);
     restarted.begin(25, &BTreeMap::new(), &mut recorded);
     restarted.fail(30, "{}".to_owned(), &mut recorded);
     assert_eq!(told(&recorded), [(TransitionKind::Failed, "{}".to_owned(), 10, 10, true)]);
@@ -250,7 +274,7 @@ fn a_failure_is_told_once_until_it_is_over() {
 
 #[test]
 fn keys_are_forgotten_when_their_least_interval_has_passed() {
-    let mut alerts = Alerts::new(subscription(SubscriptionOptions { min_interval_ms: 100, ..SubscriptionOptions::default() }), []);
+    let mut alerts = Alerts::new(subscription(SubscriptionOptions { min_interval_ms: 100, ..SubscriptionOptions::default() }), [], true);
     let mut recorded = Recorded::default();
     alerts.observe(10, "a", Some(seen(true, false, 1)), &mut recorded);
     alerts.observe(20, "a", None, &mut recorded);
@@ -258,4 +282,122 @@ fn keys_are_forgotten_when_their_least_interval_has_passed() {
     alerts.pass(111, &mut recorded);
     assert_eq!((alerts.next_deadline(), alerts.keys.len()), (None, 0));
     assert_eq!(recorded.active, BTreeMap::from([((7, "a".to_owned()), None)]));
+}
+
+#[test]
+fn an_alert_that_fired_muted_is_announced_when_the_mute_ends() {
+    let options = SubscriptionOptions { mute_until_ms: 100, ..SubscriptionOptions::default() };
+    let there = |escalates| BTreeMap::from([("a", seen(true, escalates, 1))]);
+    let fired = |event_time, at, told| (TransitionKind::Fired, "a".to_owned(), event_time, at, told);
+    let resolved = |at, told| (TransitionKind::Resolved, "a".to_owned(), at, at, told);
+    // Once, and from then on it is told of like any other. It was raised meanwhile: it is announced as it stands.
+    let raised = History::from([(10, there(false)), (20, there(true)), (150, BTreeMap::new())]);
+    let escalated = (TransitionKind::Escalated, "a".to_owned(), 20, 20, false);
+    let want = vec![fired(10, 10, false), escalated, fired(10, 100, true), resolved(150, true)];
+    for restarts in [&[][..], &[20], &[150]] {
+        let want = if restarts == [150] { [&want[..2], &[resolved(150, false)]].concat() } else { want.clone() };
+        assert_eq!(run(&options, &raised, restarts, 200), want, "restarts at {restarts:?}");
+    }
+    // One that resolved meanwhile is not told of at all.
+    let short = History::from([(10, there(false)), (50, BTreeMap::new())]);
+    assert_eq!(run(&options, &short, &[], 200), [fired(10, 10, false), resolved(50, false)]);
+    // The mute ended while nothing ran: it is announced when its row is seen again, as of the end of the mute.
+    let long = History::from([(10, there(false)), (150, there(false)), (160, there(false))]);
+    assert_eq!(run(&options, &long, &[150], 200), [fired(10, 10, false), fired(10, 100, true)]);
+    assert_eq!(run(&options, &long, &[150, 160], 200), [fired(10, 10, false), fired(10, 100, true)]);
+}
+
+#[test]
+fn an_alert_that_fired_too_soon_and_stands_is_announced_when_the_interval_ends() {
+    let there = || BTreeMap::from([("a", seen(true, false, 1))]);
+    let history = History::from([(10, there()), (20, BTreeMap::new()), (30, there()), (200, BTreeMap::new()), (210, there()), (215, BTreeMap::new())]);
+    let fired = |event_time, at, told| (TransitionKind::Fired, "a".to_owned(), event_time, at, told);
+    let resolved = |at, told| (TransitionKind::Resolved, "a".to_owned(), at, at, told);
+    let want = |announced, again| {
+        let first = [fired(10, 10, true), resolved(20, true), fired(30, 30, false)];
+        [&first[..], &[fired(30, announced, true), resolved(200, true)], &[fired(210, 210, again), resolved(215, again)]].concat()
+    };
+    let options = SubscriptionOptions { min_interval_ms: 100, ..SubscriptionOptions::default() };
+    assert_eq!(run(&options, &history, &[], 300), want(110, true));
+    // The later of both: the interval, and the mute.
+    let muted = SubscriptionOptions { min_interval_ms: 150, ..options };
+    assert_eq!(run(&muted, &history, &[30], 300), want(160, false));
+}
+
+#[test]
+fn a_mute_that_is_lifted_announces_what_stands() {
+    let muted = subscription(SubscriptionOptions { mute_until_ms: 1000, ..SubscriptionOptions::default() });
+    let mut alerts = Alerts::new(Arc::clone(&muted), [], true);
+    let rows = BTreeMap::from([("a", seen(true, false, 1))]);
+    let mut recorded = Recorded::default();
+    alerts.begin(10, &rows, &mut recorded);
+    assert_eq!(alerts.next_deadline(), Some(1000));
+    let lifted = subscription(SubscriptionOptions::default());
+    alerts.alter(50, Arc::clone(&lifted));
+    alerts.pass(60, &mut recorded);
+    let want = [(TransitionKind::Fired, "a".to_owned(), 10, 10, false), (TransitionKind::Fired, "a".to_owned(), 10, 50, true)];
+    assert_eq!(told(&recorded), want);
+    assert_ne!(recorded.transitions[0].id, recorded.transitions[1].id);
+    assert_eq!(alerts.next_deadline(), None);
+    // Where the process ended between the two, the alert is announced after the restart.
+    let mut before = Recorded::default();
+    Alerts::new(muted, [], true).begin(10, &rows, &mut before);
+    let mut restarted = Alerts::new(lifted, before.active.values().flatten().cloned(), true);
+    let mut after = Recorded::default();
+    restarted.begin(70, &rows, &mut after);
+    assert_eq!(told(&after).iter().map(|t| (t.0, t.4)).collect::<Vec<_>>(), [(TransitionKind::Fired, true)]);
+    assert_ne!(after.transitions[0].id, recorded.transitions[0].id);
+}
+
+#[test]
+fn a_failure_that_was_muted_is_told_when_the_mute_ends() {
+    let definition = subscription(SubscriptionOptions { mute_until_ms: 100, ..SubscriptionOptions::default() });
+    let failed = |event_time, at, told| (TransitionKind::Failed, "{}".to_owned(), event_time, at, told);
+    let mut alerts = Alerts::new(Arc::clone(&definition), [], true);
+    let mut recorded = Recorded::default();
+    alerts.fail(10, "{}".to_owned(), &mut recorded);
+    let active: Vec<ActiveAlert> = recorded.active.values().flatten().cloned().collect();
+    alerts.pass(150, &mut recorded);
+    assert_eq!(told(&recorded), [failed(10, 10, false), failed(10, 100, true)]);
+    // After a restart it is told only if it fails still.
+    let mut restarted = Alerts::new(Arc::clone(&definition), active.clone(), true);
+    let mut recorded = Recorded::default();
+    restarted.begin(120, &BTreeMap::new(), &mut recorded);
+    restarted.fail(120, "{}".to_owned(), &mut recorded);
+    restarted.pass(121, &mut recorded);
+    assert_eq!(told(&recorded), [failed(10, 100, true)]);
+    let mut mended = Alerts::new(definition, active, true);
+    let mut recorded = Recorded::default();
+    mended.begin(120, &BTreeMap::new(), &mut recorded);
+    mended.recover(&mut recorded);
+    mended.pass(130, &mut recorded);
+    assert_eq!((told(&recorded), mended.next_deadline()), (Vec::new(), None));
+}
+
+#[test]
+fn a_restored_alert_is_of_the_project_of_its_row_only_where_that_is_known_and_read() {
+    let project_of = |projects: Option<&[u64]>, names_project| {
+        let definition = Subscription {
+            projects: projects.map(|projects| projects.iter().copied().collect()),
+            ..Subscription::clone(&subscription(SubscriptionOptions::default()))
+        };
+        let active = ActiveAlert {
+            subscription_id: 7,
+            key: "a".to_owned(),
+            version: 1,
+            escalated: false,
+            since_ms: 0,
+            fired_ms: 10,
+            notified_ms: 10,
+            row: r#"{"project_id":2}"#.to_owned(),
+        };
+        let mut recorded = Recorded::default();
+        Alerts::new(Arc::new(definition), [active], names_project).observe(20, "a", None, &mut recorded);
+        recorded.transitions[0].project_id
+    };
+    assert_eq!(project_of(None, true), Some(2));
+    assert_eq!(project_of(Some(&[1, 2]), true), Some(2));
+    assert_eq!(project_of(Some(&[1, 2]), false), None);
+    assert_eq!(project_of(Some(&[1, 3]), true), None);
+    assert_eq!(project_of(Some(&[1]), true), Some(1), "a subscription that reads one project is of that");
 }

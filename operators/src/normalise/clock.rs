@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use chrono::{DateTime, FixedOffset, NaiveDateTime};
 use weir_protocol::json::{Json, Object};
+use weir_protocol::limits::CLOCK_AHEAD_MS;
 
 use super::EventContext;
 use super::note::Notes;
@@ -12,7 +13,7 @@ use super::path::Path;
 /// A clock that differs by less than this is left alone: the request may have waited.
 const DRIFT_US_MIN: i64 = 55 * 60 * 1_000_000;
 /// An event may lie this far in the future.
-const FUTURE_US_MAX: i64 = 60 * 1_000_000;
+const FUTURE_US_MAX: i64 = CLOCK_AHEAD_MS as i64 * 1000;
 /// The last microsecond of the year 9999; a later time is no time.
 pub const TIME_US_MAX: i64 = 253_402_300_799_999_999;
 

@@ -60,10 +60,8 @@ impl<'a> Notes<'a> {
 
     /// An error of a kind, with its particulars.
     pub fn error(&mut self, path: Path<'_>, kind: &'static str, details: Details<'a>) {
-        if let Some(note) = self.at(path) {
-            if note.errors.len() < PER_PLACE_MAX {
-                note.errors.push((kind, details));
-            }
+        if let Some(note) = self.at(path).filter(|note| note.errors.len() < PER_PLACE_MAX) {
+            note.errors.push((kind, details));
         }
     }
 

@@ -1,12 +1,13 @@
 //! What each subscription says of the rows of its share, tick by tick.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
@@ -46,8 +47,6 @@ struct Said {
     row: Bytes,
     fires: bool,
     escalates: bool,
-    /// Where it stands in the batch.
-    place: u32,
     difference: i64,
 }
 
@@ -80,30 +79,31 @@ impl Finisher {
         })
     }
 
-    /// What is said of a tick's pairs, and which of them fail.
-    fn finish(&self, pairs: &Pairs, meter: &Meter) -> (Option<Changes>, Failures) {
-        let mut failures = Failures::new();
-        let mut fail = |pair: &Pair, message: &str, row: &str| {
-            for (subscription, count) in &pairs.targets[pair.target as usize] {
-                let failure = Failure { subscription: Some(*subscription), message: message.to_owned(), row: row.to_owned() };
-                *failures.entry(failure).or_default() += count * pair.difference;
-            }
-        };
+    /// Notes what is said of pairs, and which of them fail. Rows are spread over their constants a part at a time, and only those
+    /// that say something are kept.
+    fn finish(&self, pairs: &Pairs, finished: &mut Finished) -> Result<(), ArrowError> {
         let (flaws, seen): (Vec<&Pair>, Vec<&Pair>) = pairs.pairs.iter().partition(|pair| pairs.rows[pair.row as usize].1.first() == Some(&FLAW_TAG));
         for pair in flaws {
             let (message, row) = read_payload(&pairs.rows[pair.row as usize].1);
-            fail(pair, &message, &row);
+            finished.fail(pairs, pair, &message, &row);
         }
-        if seen.is_empty() {
-            return (None, failures);
+        let mut rest = &seen[..];
+        while !rest.is_empty() {
+            let (part, others) = rest.split_at(fitting(rest.iter().map(|pair| pairs.bytes(pair))));
+            self.finish_part(pairs, part, finished)?;
+            rest = others;
         }
-        let input = self.input(pairs, &seen);
-        let mut fail_row = |place: u32, message: &str| {
+        Ok(())
+    }
+
+    fn finish_part(&self, pairs: &Pairs, seen: &[&Pair], finished: &mut Finished) -> Result<(), ArrowError> {
+        let input = self.input(pairs, seen)?;
+        let fail_row = |finished: &mut Finished, place: u32, message: &str| {
             let of_relation = input.slice(place as usize, 1).project(&(0..self.relation_columns).collect::<Vec<_>>()).expect("leading columns");
-            fail(seen[place as usize], message, &shown(&of_relation));
+            finished.fail(pairs, seen[place as usize], message, &shown(&of_relation));
         };
         let conditions = self.conditions.apply(&input);
-        conditions.failures.iter().for_each(|(place, error)| fail_row(*place, &error.0));
+        conditions.failures.iter().for_each(|(place, error)| fail_row(finished, *place, &error.0));
         let flags: Vec<BooleanArray> = conditions.batch.columns().iter().map(|column| truths(column).expect("conditions are booleans")).collect();
         let mut kept = Vec::new();
         let mut fires = Vec::new();
@@ -114,59 +114,100 @@ impl Finisher {
             }
         }
         if kept.is_empty() {
-            return (None, failures);
+            return Ok(());
         }
         let answer = self.answer.apply(&take_rows(&input, &kept));
-        answer.failures.iter().for_each(|(place, error)| fail_row(kept[*place as usize], &error.0));
+        answer.failures.iter().for_each(|(place, error)| fail_row(finished, kept[*place as usize], &error.0));
         let columns = self.answer_columns + self.key_columns;
         let escalates = answer.batch.columns().get(columns).map(|flags| truths(flags).expect("conditions are booleans"));
         let encoded = self.codec.encode(&answer.batch.columns()[..columns]);
-        let said = answer.rows.iter().zip(0u32..).map(|(&at, place)| {
+        finished.said.extend(answer.rows.iter().enumerate().map(|(place, &at)| {
             let pair = seen[kept[at as usize] as usize];
             Said {
                 target: pair.target,
-                row: encoded.row(place as usize),
+                row: encoded.row(place),
                 fires: fires[at as usize],
-                escalates: escalates.as_ref().is_some_and(|escalates| escalates.value(place as usize)),
-                place,
+                escalates: escalates.as_ref().is_some_and(|escalates| escalates.value(place)),
                 difference: pair.difference,
             }
-        });
-        let said = consolidated(said.collect());
-        (self.changes(&answer.batch, &told(&said, &pairs.targets, meter)), failures)
+        }));
+        Ok(())
     }
 
     /// The relation's columns and the constants of pairs.
-    fn input(&self, pairs: &Pairs, seen: &[&Pair]) -> RecordBatch {
-        // Failing rows have no columns: the first row stands in for them, and no pair refers to it.
-        let is_row = |row: &&(Bytes, Bytes)| row.1.first() != Some(&FLAW_TAG);
-        let stand_in = pairs.rows.iter().find(is_row).expect("a pair of a row");
-        let rows: Vec<&(Bytes, Bytes)> = pairs.rows.iter().map(|row| if is_row(&row) { row } else { stand_in }).collect();
-        let mut columns: Vec<ArrayRef> = self.keys.0.decode(rows.iter().map(|row| plain_key(&row.0)));
-        columns.extend(self.keys.1.decode(rows.iter().map(|row| &row.1[1..])));
-        let of_constants = self.constants.decode(pairs.constants.iter().map(Vec::as_slice));
-        let rows: UInt32Array = seen.iter().map(|pair| pair.row).collect();
-        let constants: UInt32Array = seen.iter().map(|pair| pair.constants).collect();
-        let spread = |column: &ArrayRef, places: &UInt32Array| take(column, places, None).expect("places of the column");
-        let columns = columns.iter().map(|column| spread(column, &rows)).chain(of_constants.iter().map(|column| spread(column, &constants)));
-        batch_of(&self.input_schema, columns.collect(), seen.len())
+    fn input(&self, pairs: &Pairs, seen: &[&Pair]) -> Result<RecordBatch, ArrowError> {
+        let (of_rows, rows) = distinct(seen.iter().map(|pair| pair.row));
+        let (of_constants, constants) = distinct(seen.iter().map(|pair| pair.constants));
+        let row = |number: &u32| &pairs.rows[*number as usize];
+        let mut columns: Vec<ArrayRef> = self.keys.0.decode(rows.iter().map(|number| plain_key(&row(number).0)));
+        columns.extend(self.keys.1.decode(rows.iter().map(|number| &row(number).1[1..])));
+        let constants = self.constants.decode(constants.iter().map(|number| pairs.constants[*number as usize].as_slice()));
+        let spread = columns.iter().map(|column| take(column, &of_rows, None)).chain(constants.iter().map(|column| take(column, &of_constants, None)));
+        Ok(batch_of(&self.input_schema, spread.collect::<Result<_, _>>()?, seen.len()))
     }
 
-    fn changes(&self, batch: &RecordBatch, told: &[Told<'_>]) -> Option<Changes> {
-        if told.is_empty() {
-            return None;
+    /// What is told, in batches of a bounded size.
+    fn changes(&self, told: &[Told<'_>]) -> Vec<Changes> {
+        let mut changes = Vec::new();
+        let mut rest = told;
+        while !rest.is_empty() {
+            let (part, others) = rest.split_at(fitting(rest.iter().map(|told| told.said.row.len())));
+            let columns = self.codec.decode(part.iter().map(|told| told.said.row.as_slice()));
+            let (rows, keys) = columns.split_at(self.answer_columns);
+            changes.push(Changes {
+                rows: batch_of(&self.rows_schema, rows.to_vec(), part.len()),
+                keys: batch_of(&self.keys_schema, keys.to_vec(), part.len()),
+                subscriptions: part.iter().map(|told| told.subscription).collect(),
+                fires: part.iter().map(|told| told.said.fires).collect(),
+                escalates: part.iter().map(|told| told.said.escalates).collect(),
+                differences: part.iter().map(|told| told.difference).collect(),
+            });
+            rest = others;
         }
-        let places: Vec<u32> = told.iter().map(|told| told.said.place).collect();
-        let taken = take_rows(batch, &places);
-        let (rows, keys) = taken.columns().split_at(self.answer_columns);
-        Some(Changes {
-            rows: batch_of(&self.rows_schema, rows.to_vec(), told.len()),
-            keys: batch_of(&self.keys_schema, keys[..self.key_columns].to_vec(), told.len()),
-            subscriptions: told.iter().map(|told| told.subscription).collect(),
-            fires: told.iter().map(|told| told.said.fires).collect(),
-            escalates: told.iter().map(|told| told.said.escalates).collect(),
-            differences: told.iter().map(|told| told.difference).collect(),
+        changes
+    }
+}
+
+/// Rows of a batch, and their bytes: far below the two gigabytes that a column of texts can hold.
+const BATCH_ROWS_MAX: usize = 8192;
+const BATCH_BYTES_MAX: usize = 64 << 20;
+
+/// How many of these rows, at least one, one batch takes.
+fn fitting(sizes: impl Iterator<Item = usize>) -> usize {
+    let mut bytes = 0;
+    let fitting = sizes.take(BATCH_ROWS_MAX).take_while(|size| {
+        bytes += size;
+        bytes <= BATCH_BYTES_MAX
+    });
+    fitting.count().max(1)
+}
+
+/// The distinct ones of some numbers, and the place of each number among them.
+fn distinct(numbers: impl Iterator<Item = u32>) -> (UInt32Array, Vec<u32>) {
+    let mut places = HashMap::new();
+    let mut distinct = Vec::new();
+    let of_numbers = numbers.map(|number| {
+        *places.entry(number).or_insert_with(|| {
+            distinct.push(number);
+            distinct.len() as u32 - 1
         })
+    });
+    (of_numbers.collect::<Vec<u32>>().into(), distinct)
+}
+
+/// What is said of a tick so far.
+#[derive(Default)]
+struct Finished {
+    said: Vec<Said>,
+    failures: Failures,
+}
+
+impl Finished {
+    fn fail(&mut self, pairs: &Pairs, pair: &Pair, message: &str, row: &str) {
+        for (subscription, count) in &pairs.targets[pair.target as usize] {
+            let failure = Failure { subscription: Some(*subscription), message: message.to_owned(), row: row.to_owned() };
+            *self.failures.entry(failure).or_default() += count * pair.difference;
+        }
     }
 }
 
@@ -201,10 +242,10 @@ fn told<'a>(said: &'a [Said], targets: &[Vec<(SubscriptionId, i64)>], meter: &Me
     }
     let mut all = Vec::new();
     for said in said {
-        for (subscription, count) in &targets[said.target as usize] {
-            if meter.pair() {
-                all.push(Told { subscription: *subscription, said, difference: count * said.difference });
-            }
+        let targets = &targets[said.target as usize];
+        // The pair itself is counted already.
+        if meter.pairs(targets.len().saturating_sub(1) as u64) {
+            all.extend(targets.iter().map(|(subscription, count)| Told { subscription: *subscription, said, difference: count * said.difference }));
         }
     }
     all.sort_by(|a, b| by(a).cmp(&by(b)));
@@ -247,7 +288,7 @@ pub(super) fn answer(sources: Sources<'_>, finisher: Finisher, meter: Rc<Meter>,
     let mut clock = sources.clock.map(|clock| builder.new_input(clock, Pipeline));
     builder.build(move |_capabilities| {
         let mut waiting: BTreeMap<Time, Arrived> = BTreeMap::new();
-        let mut register = Register::default();
+        let mut register = Register::new(Rc::clone(&meter));
         let mut shares = Shares::new(Rc::clone(&meter));
         let mut told = Some(0);
         move |frontiers| {
@@ -276,8 +317,8 @@ pub(super) fn answer(sources: Sources<'_>, finisher: Finisher, meter: Rc<Meter>,
             if frontier == told {
                 return;
             }
-            told = frontier;
-            let mut advance = TemplateAdvance { frontier, changes: Vec::new(), failures: Vec::new(), late: 0, usage: Usage::default() };
+            let before = std::mem::replace(&mut told, frontier);
+            let mut advance = TemplateAdvance { frontier, changes: Vec::new(), failures: Vec::new(), refused: Vec::new(), late: 0, usage: Usage::default() };
             while let Some(entry) = waiting.first_entry().filter(|entry| frontier.is_none_or(|frontier| *entry.key() < frontier)) {
                 let (time, arrived) = entry.remove_entry();
                 if meter.is_halted() {
@@ -286,8 +327,11 @@ pub(super) fn answer(sources: Sources<'_>, finisher: Finisher, meter: Rc<Meter>,
                     tick(time, arrived, &mut register, &mut shares, &finisher, &meter, &mut advance);
                 }
             }
+            // With the first tick the stored rows are taken in.
+            meter.end_filling();
             if let Some(message) = meter.tell_halt() {
-                let time = frontier.map_or(Time::MAX, |frontier| frontier.saturating_sub(1));
+                // Of the ticks that are complete now the first may be missing already.
+                let time = before.unwrap_or(Time::MAX);
                 advance.failures.push((time, Failure { subscription: None, message, row: String::new() }, 1));
             }
             advance.late = meter.take_late();
@@ -309,11 +353,21 @@ fn tick(time: Time, arrived: Arrived, register: &mut Register, shares: &mut Shar
     if rows.is_empty() && arrived.parameters.is_empty() {
         return;
     }
-    let pairs = shares.take(Arrivals::by_key(rows, arrived.parameters));
-    let (changes, failures) = finisher.finish(&pairs, meter);
+    let mut finished = Finished::default();
+    let (targets, refused) = shares.take(Arrivals::by_key(rows, arrived.parameters), |pairs| {
+        if !meter.is_halted()
+            && let Err(error) = finisher.finish(pairs, &mut finished)
+        {
+            meter.fail(&format!("rows with constants: {error}"));
+        }
+    });
+    advance.refused.extend(refused);
+    let said = consolidated(finished.said);
+    let told = told(&said, &targets, meter);
     // Beyond a quota pairs are missing: nothing is said rather than half of it.
     if !meter.is_halted() {
-        advance.changes.extend(changes.map(|changes| (time, changes)));
-        advance.failures.extend(failures.into_iter().filter(|(_, difference)| *difference != 0).map(|(failure, difference)| (time, failure, difference)));
+        advance.changes.extend(finisher.changes(&told).into_iter().map(|changes| (time, changes)));
+        let failures = finished.failures.into_iter().filter(|(_, difference)| *difference != 0);
+        advance.failures.extend(failures.map(|(failure, difference)| (time, failure, difference)));
     }
 }

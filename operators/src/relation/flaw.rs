@@ -9,6 +9,7 @@ use weir_protocol::limits::TEMPLATE_FLAWED_KEYS_MAX;
 
 use super::codec::Codec;
 use super::json::row_text;
+use super::meter::Meter;
 use super::spine::Bytes;
 use super::template::FAILURE_ROW_BYTES_MAX;
 use crate::Time;
@@ -78,17 +79,26 @@ pub(super) fn shown(row: &RecordBatch) -> String {
     text
 }
 
-/// What is shown of the failing rows of one key: the first of them, as long as there is any.
+/// The failing rows of one key, and what is shown of them: the first, as long as there is any.
 #[derive(Default)]
 struct Live {
     count: i64,
-    shown: Option<(String, String)>,
+    shown: Option<Shown>,
+}
+
+enum Shown {
+    Own((String, String)),
+    /// Too many keys are shown already: it counts as one failing row without a key.
+    Elsewhere,
 }
 
 /// The failing rows of a worker's keys.
-#[derive(Default)]
 pub(super) struct Register {
     live: BTreeMap<Option<Bytes>, Live>,
+    /// How many keys show a failure of their own.
+    shown: usize,
+    shown_max: usize,
+    meter: Rc<Meter>,
     /// What comes or goes later, with what to show.
     due: BTreeMap<Time, BTreeMap<Option<Bytes>, Waiting>>,
 }
@@ -99,13 +109,19 @@ struct Waiting {
     shown: Option<(String, String)>,
 }
 
+const FLAW_OVERHEAD_BYTES: usize = 96;
+
 impl Register {
+    pub fn new(meter: Rc<Meter>) -> Self {
+        Self { live: BTreeMap::new(), shown: 0, shown_max: TEMPLATE_FLAWED_KEYS_MAX, meter, due: BTreeMap::new() }
+    }
+
     /// Takes a failing row of tick `now`.
     pub fn take(&mut self, flaw: Flaw, now: Time, difference: i64) {
         if flaw.leave <= now {
             return;
         }
-        let key = flaw.key.filter(|key| self.live.len() < TEMPLATE_FLAWED_KEYS_MAX || self.live.contains_key(&Some(key.clone())));
+        let key = flaw.key;
         let comes = self.due.entry(flaw.enter.max(now)).or_default().entry(key.clone()).or_default();
         comes.count += difference;
         let text = (flaw.message, flaw.row);
@@ -130,26 +146,53 @@ impl Register {
                 sum.shown = sum.shown.take().or(waiting.shown);
             }
         }
+        let mut of_none = touched.remove(&None).unwrap_or_default();
         for (key, waiting) in touched {
-            let live = self.live.entry(key.clone()).or_default();
-            live.count += waiting.count;
-            if live.count > 0 {
-                if live.shown.is_none()
-                    && let Some(shown) = waiting.shown
-                {
-                    changes.push((key, shown.clone(), 1));
-                    live.shown = Some(shown);
-                }
-            } else {
-                if let Some(shown) = live.shown.take() {
-                    changes.push((key.clone(), shown, -1));
-                }
-                if live.count == 0 {
-                    self.live.remove(&key);
-                }
-            }
+            self.change(key, waiting, &mut of_none, &mut changes);
+        }
+        if of_none.count != 0 || of_none.shown.is_some() {
+            self.change(None, of_none, &mut Waiting::default(), &mut changes);
         }
         changes
+    }
+
+    /// Changes what there is of a key; what is not shown under it is a change of those without a key.
+    fn change(&mut self, key: Option<Bytes>, waiting: Waiting, of_none: &mut Waiting, changes: &mut Vec<(Option<Bytes>, (String, String), i64)>) {
+        let bytes = key.as_ref().map_or(0, |key| (key.len() + FLAW_OVERHEAD_BYTES) as i64);
+        let has_room = key.is_none() || self.shown < self.shown_max;
+        let live = self.live.entry(key.clone()).or_insert_with(|| {
+            self.meter.add_bytes(bytes);
+            Live::default()
+        });
+        live.count += waiting.count;
+        if live.count > 0 {
+            if live.shown.is_none()
+                && let Some(shown) = waiting.shown
+            {
+                if has_room {
+                    self.shown += usize::from(key.is_some());
+                    changes.push((key, shown.clone(), 1));
+                    live.shown = Some(Shown::Own(shown));
+                } else {
+                    of_none.count += 1;
+                    of_none.shown = of_none.shown.take().or(Some(shown));
+                    live.shown = Some(Shown::Elsewhere);
+                }
+            }
+            return;
+        }
+        match live.shown.take() {
+            Some(Shown::Own(shown)) => {
+                self.shown -= usize::from(key.is_some());
+                changes.push((key.clone(), shown, -1));
+            }
+            Some(Shown::Elsewhere) => of_none.count -= 1,
+            None => {}
+        }
+        if live.count == 0 {
+            self.live.remove(&key);
+            self.meter.add_bytes(-bytes);
+        }
     }
 }
 
@@ -184,7 +227,7 @@ mod tests {
 
     #[test]
     fn the_first_failure_of_a_key_is_shown_until_the_last_has_left() {
-        let mut register = Register::default();
+        let mut register = Register::new(meter());
         register.take(flaw(1, "b", 50), 10, 1);
         register.take(flaw(1, "a", 30), 10, 1);
         register.take(flaw(2, "c", 5), 10, 1);
@@ -195,6 +238,31 @@ mod tests {
         assert_eq!(ended, [(Some(vec![1]), ("a".to_owned(), "{}".to_owned()), -1)]);
         assert!(register.live.is_empty());
         assert!(register.due.is_empty());
+    }
+
+    fn meter() -> Rc<Meter> {
+        Rc::new(Meter::new(super::super::meter::Quotas::default(), 1))
+    }
+
+    #[test]
+    fn keys_beyond_the_bound_are_shown_without_a_key_until_the_last_has_left() {
+        let mut register = Register { shown_max: 1, ..Register::new(meter()) };
+        let text = |message: &str| (message.to_owned(), "{}".to_owned());
+        for (key, message) in [(1, "a"), (2, "b"), (3, "c")] {
+            register.take(flaw(key, message, Time::MAX), 10, 1);
+        }
+        assert_eq!(register.advance(10), [(Some(vec![1]), text("a"), 1), (None, text("b"), 1)]);
+        // The row of the first key goes: others are not moved to its place, and their rows end where they began.
+        register.take(flaw(1, "a", Time::MAX), 20, -1);
+        assert_eq!(register.advance(20), [(Some(vec![1]), text("a"), -1)]);
+        register.take(flaw(2, "b", Time::MAX), 30, -1);
+        register.take(flaw(4, "d", Time::MAX), 30, 1);
+        assert_eq!(register.advance(30), [(Some(vec![4]), text("d"), 1)]);
+        register.take(flaw(3, "c", Time::MAX), 40, -1);
+        register.take(flaw(4, "d", Time::MAX), 40, -1);
+        assert_eq!(register.advance(40), [(Some(vec![4]), text("d"), -1), (None, text("b"), -1)]);
+        assert!(register.live.is_empty() && register.shown == 0);
+        assert_eq!(register.meter.take_usage().state_bytes, 0);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 
 use weir_protocol::limits;
 
-use super::template::Usage;
+use super::template::{HALTED, Usage};
 
 /// The most that a template may hold and do, over all workers; each worker may use its share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +13,8 @@ pub struct Quotas {
     pub groups_max: u64,
     /// Bytes of state, about: rows of joins, groups, values of distinct and extreme aggregates, rows that a window holds.
     pub state_bytes_max: u64,
-    /// Pairs that joins may make in a tick, those of rows with subscriptions among them.
+    /// Pairs that joins may make in a tick, those of rows with subscriptions among them. The stored rows that a dataflow begins with
+    /// may make [`FILLING_FACTOR`] times as many: what many ticks have brought comes at once then.
     pub pairs_per_tick_max: u64,
 }
 
@@ -27,6 +28,9 @@ impl Default for Quotas {
     }
 }
 
+/// How many times the pairs of a tick the stored rows may make that a dataflow begins with.
+pub const FILLING_FACTOR: u64 = 100;
+
 /// What is used of a template's [`Quotas`] on one worker. Beyond them the template halts: it lets go of what it can, makes
 /// nothing more and says so, since a wrong answer is worse than none.
 pub(super) struct Meter {
@@ -34,6 +38,8 @@ pub(super) struct Meter {
     groups: Cell<i64>,
     bytes: Cell<i64>,
     pairs: Cell<u64>,
+    /// Whether nothing is complete yet: the dataflow is given the stored rows that it begins with.
+    filling: Cell<bool>,
     late: Cell<u64>,
     halted: RefCell<Option<String>>,
     told: Cell<bool>,
@@ -47,7 +53,16 @@ impl Meter {
             state_bytes_max: share(quotas.state_bytes_max),
             pairs_per_tick_max: share(quotas.pairs_per_tick_max),
         };
-        Self { share, groups: Cell::new(0), bytes: Cell::new(0), pairs: Cell::new(0), late: Cell::new(0), halted: RefCell::new(None), told: Cell::new(false) }
+        Self {
+            share,
+            groups: Cell::new(0),
+            bytes: Cell::new(0),
+            pairs: Cell::new(0),
+            filling: Cell::new(true),
+            late: Cell::new(0),
+            halted: RefCell::new(None),
+            told: Cell::new(false),
+        }
     }
 
     pub fn add_groups(&self, groups: i64) {
@@ -66,15 +81,47 @@ impl Meter {
 
     /// Counts a pair of a join; whether it may be made.
     pub fn pair(&self) -> bool {
+        self.pairs(1)
+    }
+
+    /// Counts pairs; whether they may be made.
+    pub fn pairs(&self, count: u64) -> bool {
         if self.is_halted() {
             return false;
         }
-        self.pairs.set(self.pairs.get() + 1);
-        if self.pairs.get() > self.share.pairs_per_tick_max {
-            self.halt(|| format!("more than {} pairs of joined rows in a tick: join on more columns or narrow what is joined", self.share.pairs_per_tick_max));
+        self.pairs.set(self.pairs.get().saturating_add(count));
+        let max = self.pairs_max();
+        if self.pairs.get() > max {
+            self.halt(|| format!("more than {max} pairs of joined rows in a tick: join on more columns or narrow what is joined"));
             return false;
         }
         true
+    }
+
+    /// Counts pairs that can be refused without harm to others; whether they may be made.
+    pub fn has_room(&self, count: u64) -> bool {
+        let pairs = self.pairs.get().saturating_add(count);
+        let has_room = !self.is_halted() && pairs <= self.pairs_max();
+        if has_room {
+            self.pairs.set(pairs);
+        }
+        has_room
+    }
+
+    fn pairs_max(&self) -> u64 {
+        if self.filling.get() { self.share.pairs_per_tick_max.saturating_mul(FILLING_FACTOR) } else { self.share.pairs_per_tick_max }
+    }
+
+    /// The stored rows are taken in: from now on pairs are those of ticks.
+    pub fn end_filling(&self) {
+        if self.filling.replace(false) {
+            self.pairs.set(0);
+        }
+    }
+
+    /// Halts the template since something cannot be computed.
+    pub fn fail(&self, what: &str) {
+        self.halt(|| what.to_owned());
     }
 
     pub fn add_late(&self, rows: u64) {
@@ -88,7 +135,7 @@ impl Meter {
     fn halt(&self, reason: impl FnOnce() -> String) {
         let mut halted = self.halted.borrow_mut();
         if halted.is_none() {
-            *halted = Some(format!("halted: {}", reason()));
+            *halted = Some(format!("{HALTED}{}", reason()));
         }
     }
 

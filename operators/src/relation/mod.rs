@@ -8,7 +8,7 @@
 //! | part | module |
 //! |---|---|
 //! | between operators | `edge`, `codec` (rows as bytes), `spine` (arrangements of them), `ticks`, `message` |
-//! | operators | `scan` with `window`, `map` with `evaluate`, `reduce`, `distinct`, `join`, `topk` |
+//! | operators | `scan` with `window`, `map` with `evaluate`, `variants`, `reduce`, `distinct`, `join`, `topk` |
 //! | subscriptions | `parameters`, `share` (who sees what), `finish` (what each says), `flaw` (rows that fail), `meter` (quotas) |
 //! | all together | [`render()`] |
 
@@ -37,6 +37,7 @@ pub mod template;
 mod tests;
 mod ticks;
 mod topk;
+mod variants;
 mod window;
 
 pub use meter::Quotas;

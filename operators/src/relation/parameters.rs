@@ -1,8 +1,11 @@
 //! The subscriptions of a template: which share of the relation each sees, and its constants.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
+use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
+use serde::{Deserialize, Serialize};
 use timely::dataflow::Stream;
 
 use super::codec::Codec;
@@ -27,6 +30,59 @@ pub(super) fn parameters<'scope>(
             }
         }
     })
+}
+
+/// A choice of constants by a subscription that comes (1) or goes (-1), on its way to a worker.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Chosen {
+    pub worker: u64,
+    pub constants: Bytes,
+    pub time: Time,
+    pub difference: i64,
+}
+
+/// Columns of the parameter keys of all subscriptions, told to every worker.
+pub(super) fn chosen<'scope>(
+    messages: Stream<'scope, Time, Vec<Message>>,
+    columns: Vec<usize>,
+    codec: Codec,
+    workers: u64,
+) -> Stream<'scope, Time, Vec<Chosen>> {
+    each(messages, "Chosen", move |time, messages, made| {
+        for message in messages.drain(..) {
+            if let Message::Parameters(parameters, difference) = message
+                && let Some(constants) = encode_columns(&parameters, &columns, &codec)
+            {
+                made.extend((0..workers).map(|worker| Chosen { worker, constants: constants.clone(), time, difference }));
+            }
+        }
+    })
+}
+
+/// The keys that subscriptions ask for, of some columns of their parameter keys.
+pub(super) fn asked(messages: Stream<'_, Time, Vec<Message>>, columns: Vec<usize>, codec: Codec) -> Stream<'_, Time, Vec<KeyedUpdate>> {
+    each(messages, "Asked", move |time, messages, made| {
+        for message in messages.drain(..) {
+            if let Message::Parameters(parameters, difference) = message
+                && let Some(columns) = encode_columns(&parameters, &columns, &codec)
+            {
+                let mut key = vec![1];
+                key.extend(columns);
+                made.push(((key, Bytes::new()), time, difference));
+            }
+        }
+    })
+}
+
+/// Some columns of a parameter key; none where any column of it is null: then it picks nothing.
+fn encode_columns(parameters: &Parameters, columns: &[usize], codec: &Codec) -> Option<Bytes> {
+    if parameters.key.columns().iter().any(|column| column.is_null(0)) {
+        return None;
+    }
+    let columns: Vec<ArrayRef> = columns.iter().map(|column| Arc::clone(parameters.key.column(*column))).collect();
+    let mut bytes = Bytes::new();
+    codec.encode(&columns).append_to(0, &mut bytes);
+    Some(bytes)
 }
 
 fn encode(parameters: &Parameters, keys: &Codec, constants: &Codec) -> Option<(Bytes, Bytes)> {

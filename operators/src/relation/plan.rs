@@ -45,6 +45,8 @@ pub enum Node {
     Values(RecordBatch),
     /// Rows that pass, with other columns.
     Map(Map),
+    /// Rows once for each choice of constants that they meet.
+    Variants(Variants),
     /// A row for each group.
     Reduce(Reduce),
     /// Each row once.
@@ -104,6 +106,22 @@ pub struct Map {
     pub columns: Vec<Expression>,
 }
 
+/// Rows once for each distinct choice of constants among the subscriptions, with these constants: those rows that meet the condition.
+/// So subscriptions share a relation though they compare with other constants.
+#[derive(Debug, Clone)]
+pub struct Variants {
+    /// What is looked at.
+    pub input: Box<Relation>,
+    /// Which columns of the template's parameter key are the constants.
+    pub parameters: Vec<usize>,
+    /// Their types.
+    pub constants: SchemaRef,
+    /// Over the input's columns and the constants behind them. Rows for which all are true pass.
+    pub filter: Vec<Expression>,
+    /// The columns that it gives: places among the input's columns and the constants behind them.
+    pub columns: Vec<usize>,
+}
+
 /// A row for each group: the key's columns, then a column for each aggregate.
 #[derive(Debug, Clone)]
 pub struct Reduce {
@@ -118,15 +136,15 @@ pub struct Reduce {
 }
 
 /// Which groups a reduction has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Universe {
     /// Those with rows.
     Rows,
     /// One, whether there are rows or not; the key is empty. What an aggregate without GROUP BY means.
     One,
-    /// One for each key of the template's parameters, whether there are rows or not; other groups do not matter. The key is the
-    /// template's parameter key.
-    Parameters,
+    /// One for each key that a subscription asks for, whether there are rows or not; other groups do not matter. The key is made of
+    /// these columns of the template's parameter key.
+    Parameters(Vec<usize>),
 }
 
 /// An aggregate.

@@ -18,13 +18,12 @@ use super::finish::{self, Finisher, Sources};
 use super::flaw::Owner;
 use super::message::Message;
 use super::meter::{Meter, Quotas};
-use super::plan::{Join, JoinKind, Map, Node, Reduce, Relation, Scan, TopK, Universe};
+use super::plan::{Join, JoinKind, Map, Node, Reduce, Relation, Scan, TopK, Universe, Variants};
 use super::reduce::{self, Surroundings};
 use super::scan::{Windowing, scan};
-use super::spine::KeyedUpdate;
 use super::template::{Parameters, TableChanges, Template, TemplateAdvance};
 use super::window::Geometry;
-use super::{distinct, join, map, parameters, topk};
+use super::{distinct, join, map, parameters, topk, variants};
 use crate::Time;
 use crate::schema::{self, TableKind};
 
@@ -76,16 +75,17 @@ pub fn check(template: &Template) -> Result<(), RenderError> {
     if finish.columns.len() != finish.schema.fields().len() || finish.key.len() != finish.key_schema.fields().len() {
         return Err(RenderError::Plan("an answer has other columns than its schema".to_owned()));
     }
-    check_relation(&template.relation, template.parameter_keys)?;
     if template.parameter_keys > template.relation.schema.fields().len() {
         return Err(RenderError::Plan("the relation has fewer columns than the parameter key".to_owned()));
     }
+    check_relation(&template.relation, &template.relation.schema.fields()[..template.parameter_keys])?;
     let constants = Rc::new(Codec::new(template.constants.fields())?);
     Finisher::new(template, codecs(&template.relation.schema, template.parameter_keys)?, constants)?;
     Ok(())
 }
 
-fn check_relation(relation: &Relation, parameter_keys: usize) -> Result<(), RenderError> {
+/// `parameters` is the template's parameter key.
+fn check_relation(relation: &Relation, parameters: &[FieldRef]) -> Result<(), RenderError> {
     let width = |relation: &Relation| relation.schema.fields().len();
     let expect = |holds: bool, what: &str| if holds { Ok(()) } else { Err(RenderError::Plan(what.to_owned())) };
     match &relation.node {
@@ -93,7 +93,7 @@ fn check_relation(relation: &Relation, parameter_keys: usize) -> Result<(), Rend
         Node::Values(batch) => expect(same_types(batch.schema().fields(), relation.schema.fields()), "values have other columns than their schema"),
         Node::Map(map) => {
             expect(map.columns.len() == width(relation), "a map gives other columns than its schema has")?;
-            check_relation(&map.input, parameter_keys)
+            check_relation(&map.input, parameters)
         }
         Node::Reduce(reduce) => {
             let fits = reduce.keys <= width(&reduce.input) && width(relation) == reduce.keys + reduce.aggregates.len();
@@ -104,32 +104,43 @@ fn check_relation(relation: &Relation, parameter_keys: usize) -> Result<(), Rend
             expect(arguments.into_iter().all(|argument| *argument < width(&reduce.input)), "an aggregate's argument is no column")?;
             expect(reduce.aggregates.iter().all(|aggregate| aggregate.filter.is_none_or(is_flag)), "an aggregate's filter is not a boolean")?;
             expect(reduce.universe != Universe::One || reduce.keys == 0, "a reduction to one group has a key")?;
-            expect(reduce.universe != Universe::Parameters || reduce.keys == parameter_keys, "a reduction by parameters has another key")?;
+            if let Universe::Parameters(columns) = &reduce.universe {
+                expect(are_columns(columns, &relation.schema.fields()[..reduce.keys], parameters), "a reduction by parameters has another key")?;
+            }
             reduce::check(reduce, &reduce.input.schema, &relation.schema)?;
-            check_relation(&reduce.input, parameter_keys)
+            check_relation(&reduce.input, parameters)
+        }
+        Node::Variants(variants) => {
+            let of_input = variants.input.schema.fields();
+            expect(are_columns(&variants.parameters, variants.constants.fields(), parameters), "variants by other constants than the parameter key has")?;
+            let seen: Vec<&FieldRef> = of_input.iter().chain(variants.constants.fields()).collect();
+            let columns: Option<Vec<FieldRef>> = variants.columns.iter().map(|column| seen.get(*column).map(|field| Arc::clone(field))).collect();
+            expect(columns.is_some_and(|columns| same_types(&columns, relation.schema.fields())), "variants give other columns than their schema has")?;
+            Codec::new(of_input)?;
+            check_relation(&variants.input, parameters)
         }
         Node::Distinct(input) => {
             expect(same_types(input.schema.fields(), relation.schema.fields()), "distinct rows have other columns than their schema")?;
             Codec::new(relation.schema.fields())?;
-            check_relation(input, parameter_keys)
+            check_relation(input, parameters)
         }
         Node::Union(inputs) => inputs.iter().try_for_each(|input| {
             expect(same_types(input.schema.fields(), relation.schema.fields()), "the parts of a union have other types")?;
-            check_relation(input, parameter_keys)
+            check_relation(input, parameters)
         }),
-        Node::Join(join) => check_join(join, relation, parameter_keys),
+        Node::Join(join) => check_join(join, relation, parameters),
         Node::TopK(topk) => {
             let inside = topk.keys <= width(&topk.input) && topk.order.iter().all(|order| order.column < width(&topk.input));
             let numbers = topk.numbered.then(|| Arc::new(Field::new("number", DataType::UInt64, false)));
             let columns: Vec<FieldRef> = topk.input.schema.fields().iter().cloned().chain(numbers).collect();
             expect(inside && same_types(&columns, relation.schema.fields()), "a top-k gives other columns than its schema has")?;
             Codec::new(topk.input.schema.fields())?;
-            check_relation(&topk.input, parameter_keys)
+            check_relation(&topk.input, parameters)
         }
     }
 }
 
-fn check_join(join: &Join, relation: &Relation, parameter_keys: usize) -> Result<(), RenderError> {
+fn check_join(join: &Join, relation: &Relation, parameters: &[FieldRef]) -> Result<(), RenderError> {
     let (left, right) = (join.left.schema.fields(), join.right.schema.fields());
     let with_right = matches!(join.kind, JoinKind::Inner | JoinKind::Left);
     let columns: Vec<FieldRef> = left.iter().chain(right.iter().filter(|_| with_right)).cloned().collect();
@@ -141,9 +152,15 @@ fn check_join(join: &Join, relation: &Relation, parameter_keys: usize) -> Result
     }
     for input in [&join.left, &join.right] {
         codecs(&input.schema, join.keys)?;
-        check_relation(input, parameter_keys)?;
+        check_relation(input, parameters)?;
     }
     Ok(())
+}
+
+/// Whether these are places of columns of these types.
+fn are_columns(places: &[usize], types: &[FieldRef], of: &[FieldRef]) -> bool {
+    let at = |(place, field): (&usize, &FieldRef)| of.get(*place).is_some_and(|column| column.data_type() == field.data_type());
+    places.len() == types.len() && places.iter().zip(types).all(at)
 }
 
 fn same_types(a: &[FieldRef], b: &[FieldRef]) -> bool {
@@ -157,6 +174,7 @@ fn relaxed(relation: &Relation) -> Relation {
     let node = match &relation.node {
         node @ (Node::Scan(_) | Node::Values(_)) => node.clone(),
         Node::Map(map) => Node::Map(Map { input: boxed(&map.input), ..map.clone() }),
+        Node::Variants(variants) => Node::Variants(Variants { input: boxed(&variants.input), ..variants.clone() }),
         Node::Reduce(reduce) => Node::Reduce(Reduce { input: boxed(&reduce.input), ..reduce.clone() }),
         Node::Distinct(input) => Node::Distinct(boxed(input)),
         Node::Union(inputs) => Node::Union(inputs.iter().map(relaxed).collect()),
@@ -195,7 +213,7 @@ fn render_boxed(
     let key_codec = Rc::new(Codec::new(codecs.0.fields())?);
     let constants = Rc::new(Codec::new(template.constants.fields())?);
     let parameters = parameters::parameters(messages.clone(), Rc::clone(&key_codec), Rc::clone(&constants));
-    let mut renderer = Renderer { scope, messages: messages.clone(), parameters: parameters.clone(), meter: Rc::clone(&meter), flaws: Vec::new() };
+    let mut renderer = Renderer { scope, messages: messages.clone(), meter: Rc::clone(&meter), flaws: Vec::new() };
     let owner = Owner::of_relation(Rc::clone(&key_codec));
     let relation = renderer.render(&template.relation, owner, Windowing::Rows)?;
     let rows = encode(relation.deltas, template.parameter_keys, NullKeys::Leave, Rc::clone(&codecs), Rc::clone(&meter), "Relation");
@@ -215,7 +233,10 @@ fn scans(relation: &Relation, visit: &mut impl FnMut(&Scan)) {
     match &relation.node {
         Node::Scan(scan) => visit(scan),
         Node::Values(_) => {}
-        Node::Map(Map { input, .. }) | Node::Reduce(Reduce { input, .. }) | Node::Distinct(input) | Node::TopK(TopK { input, .. }) => scans(input, visit),
+        Node::Map(Map { input, .. }) | Node::Variants(Variants { input, .. }) | Node::Reduce(Reduce { input, .. }) | Node::TopK(TopK { input, .. }) => {
+            scans(input, visit);
+        }
+        Node::Distinct(input) => scans(input, visit),
         Node::Union(inputs) => inputs.iter().for_each(|input| scans(input, visit)),
         Node::Join(join) => {
             scans(&join.left, visit);
@@ -312,7 +333,6 @@ impl<'scope> Edge<'scope> {
 struct Renderer<'scope> {
     scope: Scope<'scope, Time>,
     messages: Stream<'scope, Time, Vec<Message>>,
-    parameters: Stream<'scope, Time, Vec<KeyedUpdate>>,
     meter: Rc<Meter>,
     flaws: Vec<Flaws<'scope>>,
 }
@@ -324,6 +344,7 @@ impl<'scope> Renderer<'scope> {
             Node::Scan(plan) => Ok(self.scan(plan, schema, owner, windowing)),
             Node::Values(batch) => Ok(Edge::plain(self.values(batch.clone()))),
             Node::Map(plan) => self.map(plan, schema, owner, windowing),
+            Node::Variants(plan) => self.variants(plan, schema, owner, windowing),
             Node::Reduce(plan) => self.reduce(plan, schema, owner),
             Node::Distinct(input) => {
                 let input = self.render(input, owner, Windowing::Rows)?;
@@ -377,18 +398,36 @@ impl<'scope> Renderer<'scope> {
         Ok(Edge { deltas, window: input.window, monotone: input.monotone })
     }
 
+    fn variants(&mut self, plan: &Variants, schema: &SchemaRef, owner: Owner, windowing: Windowing) -> Result<Edge<'scope>, RenderError> {
+        // Which constants a row that fails below would have met is not known.
+        let (above, columns) = (nullable(schema), plan.columns.clone());
+        let below = owner.below(move |row| {
+            let column = |(place, field): (&usize, &FieldRef)| row.columns().get(*place).cloned().unwrap_or_else(|| new_null_array(field.data_type(), 1));
+            Some(batch_of(&above, columns.iter().zip(above.fields()).map(column).collect(), 1))
+        });
+        let input = self.render(&plan.input, below, windowing)?;
+        let constants = Codec::new(plan.constants.fields())?;
+        let chosen = parameters::chosen(self.messages.clone(), plan.parameters.clone(), constants, self.scope.peers() as u64);
+        let sources = variants::Sources { rows: input.deltas, chosen, messages: self.messages.clone(), window: input.window };
+        let (deltas, flaws) = variants::variants(sources, plan, schema, owner, Rc::clone(&self.meter))?;
+        self.flaws.push(flaws);
+        // Rows go with the choice that they were shown to.
+        Ok(Edge { deltas, window: input.window, monotone: false })
+    }
+
     fn reduce(&mut self, plan: &Reduce, schema: &SchemaRef, owner: Owner) -> Result<Edge<'scope>, RenderError> {
         let (above, keys) = (Arc::clone(schema), plan.keys);
         let below = owner.below(move |row| Some(row_with(&above, &row.columns()[..keys])));
         let input = self.render(&plan.input, below, Windowing::Panes)?;
-        let around = Surroundings {
-            messages: self.messages.clone(),
-            parameters: self.parameters.clone(),
-            window: input.window,
-            monotone: input.monotone,
-            owner,
-            meter: Rc::clone(&self.meter),
+        let asked = match &plan.universe {
+            Universe::Parameters(columns) => {
+                let codec = Codec::new(&schema.fields()[..keys].iter().cloned().collect())?;
+                Some(parameters::asked(self.messages.clone(), columns.clone(), codec))
+            }
+            Universe::Rows | Universe::One => None,
         };
+        let around =
+            Surroundings { messages: self.messages.clone(), asked, window: input.window, monotone: input.monotone, owner, meter: Rc::clone(&self.meter) };
         let (deltas, flaws) = reduce::reduce(input.deltas, plan, &plan.input.schema, schema, around)?;
         self.flaws.push(flaws);
         Ok(Edge::plain(deltas))

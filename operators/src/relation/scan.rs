@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, SchemaRef};
 use timely::dataflow::Stream;
+use weir_protocol::limits::CLOCK_AHEAD_MS;
 
 use super::codec::batch_of;
 use super::edge::{Delta, Deltas, Flaws, each_or_flaw, take_rows};
@@ -131,8 +132,9 @@ impl Scanner {
             if times.is_null(row) {
                 continue;
             }
-            let pane = edges.geometry.pane(times.value(row));
-            if edges.is_late(pane, received, row, now) {
+            let received = received_at(received, row, now);
+            let pane = edges.pane(times.value(row), received);
+            if edges.is_late(pane, received) {
                 late += difference.max(&0).unsigned_abs();
             } else if edges.geometry.leave(pane) > now {
                 kept.push(row as u32);
@@ -200,9 +202,9 @@ impl Scanner {
             let times = salvaged.column(width).as_primitive::<Int64Type>();
             // A row whose time is what fails stays as long as one of now would.
             let time = if times.is_valid(0) { times.value(0) } else { i64::try_from(now).unwrap_or(i64::MAX) };
-            let pane = edges.geometry.pane(time);
-            let received = edges.has_received.then(|| salvaged.column(width + 1).as_primitive::<Int64Type>());
-            if edges.is_late(pane, received, 0, now) {
+            let received = received_at(edges.has_received.then(|| salvaged.column(width + 1).as_primitive::<Int64Type>()), 0, now);
+            let pane = edges.pane(time, received);
+            if edges.is_late(pane, received) {
                 self.meter.add_late(difference.max(0).unsigned_abs());
                 return None;
             }
@@ -216,11 +218,21 @@ impl Scanner {
 }
 
 impl Edges {
-    fn is_late(&self, pane: i64, received: Option<&Int64Array>, row: usize, now: Time) -> bool {
-        let Some(lateness_ms) = self.lateness_ms else { return false };
-        let received = received.filter(|received| received.is_valid(row)).map_or(i128::from(now), |received| received.value(row).into());
-        received > self.geometry.end(pane) + lateness_ms
+    /// The pane of a row. What says to have happened later than a clock may be ahead is taken as of its receipt: it would stay in the
+    /// window for as long as its clock is wrong.
+    fn pane(&self, time: i64, received: i64) -> i64 {
+        let is_ahead = self.lateness_ms.is_some() && i128::from(time) > i128::from(received) + i128::from(CLOCK_AHEAD_MS);
+        self.geometry.pane(if is_ahead { received } else { time })
     }
+
+    fn is_late(&self, pane: i64, received: i64) -> bool {
+        self.lateness_ms.is_some_and(|lateness_ms| i128::from(received) > self.geometry.end(pane) + lateness_ms)
+    }
+}
+
+/// When a row was received; now where it does not say.
+fn received_at(received: Option<&Int64Array>, row: usize, now: Time) -> i64 {
+    received.filter(|received| received.is_valid(row)).map_or_else(|| i64::try_from(now).unwrap_or(i64::MAX), |received| received.value(row))
 }
 
 fn delta(batch: RecordBatch, time: Time, differences: Vec<i64>, panes: Option<Vec<i64>>) -> Delta {

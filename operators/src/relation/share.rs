@@ -3,7 +3,7 @@
 //! Subscriptions of one key with the same constants say the same of a row, so they stand together: a row that changes is looked
 //! at once for each of the constants, and only what is said of it goes to every subscription.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 use super::meter::Meter;
@@ -124,14 +124,22 @@ pub(super) struct Pairs {
     pub constants: Vec<Bytes>,
     /// Subscriptions that are told the same, and how often each is there.
     pub targets: Vec<Vec<(SubscriptionId, i64)>>,
+    /// Those that are not finished yet.
     pub pairs: Vec<Pair>,
+    /// Subscriptions that are refused.
+    refused: Vec<SubscriptionId>,
 }
 
 /// The shares of a worker's keys.
 pub(super) struct Shares {
     shares: HashMap<Bytes, Share>,
+    /// Who was refused, by parameter key and parameters: it goes without having come.
+    refused: BTreeSet<(Bytes, Bytes)>,
     meter: Rc<Meter>,
 }
+
+/// How many pairs are finished at a time.
+const PAIRS_MAX: usize = 1 << 16;
 
 const SUBSCRIPTION_OVERHEAD_BYTES: i64 = 160;
 
@@ -155,37 +163,49 @@ impl Arrivals {
 
 impl Shares {
     pub fn new(meter: Rc<Meter>) -> Self {
-        Self { shares: HashMap::new(), meter }
+        Self { shares: HashMap::new(), refused: BTreeSet::new(), meter }
     }
 
     /// Lets go of everything.
     pub fn clear(&mut self) {
         self.shares = HashMap::new();
+        self.refused = BTreeSet::new();
     }
 
-    /// Takes a tick's changes in: who comes sees what was there, what changes is seen by who is there then.
-    pub fn take(&mut self, arrivals: BTreeMap<Bytes, Arrivals>) -> Pairs {
+    /// Takes a tick's changes in: who comes sees what was there, what changes is seen by who is there then. `finish` is given the
+    /// pairs, so many at a time as fit into memory whatever meets. Returns the pairs' targets, and who is refused since so many
+    /// rows are there for it that all would halt.
+    pub fn take(&mut self, arrivals: BTreeMap<Bytes, Arrivals>, mut finish: impl FnMut(&Pairs)) -> (Vec<Vec<(SubscriptionId, i64)>>, Vec<SubscriptionId>) {
         let mut pairs = Pairs::default();
         let mut numbers = HashMap::new();
         for (key, arrivals) in arrivals {
-            self.take_key(key, arrivals, &mut pairs, &mut numbers);
+            self.take_key(key, arrivals, &mut pairs, &mut numbers, &mut finish);
         }
-        pairs
+        pairs.finish(&mut finish);
+        (pairs.targets, pairs.refused)
     }
 
-    fn take_key(&mut self, key: Bytes, arrivals: Arrivals, pairs: &mut Pairs, numbers: &mut HashMap<Bytes, u32>) {
+    fn take_key(&mut self, key: Bytes, arrivals: Arrivals, pairs: &mut Pairs, numbers: &mut HashMap<Bytes, u32>, finish: &mut impl FnMut(&Pairs)) {
         let meter = &self.meter;
         let share = self.shares.entry(key.clone()).or_default();
         let mut old_rows = None;
         for (parameters, difference) in &arrivals.parameters {
             let (subscription, constants) = parameters::split(parameters);
+            let (first, counts) = old_rows.get_or_insert_with(|| pairs.old_rows(&key, &share.rows));
+            let was_refused = !self.refused.is_empty() && self.refused.remove(&(key.clone(), parameters.clone()));
+            if *difference < 0 && was_refused {
+                continue;
+            }
+            // Who goes is seen off whatever it takes: it makes room.
+            if *difference > 0 && !meter.has_room(counts.len() as u64) {
+                self.refused.insert((key.clone(), parameters.clone()));
+                pairs.refused.push(subscription);
+                continue;
+            }
             let target = pairs.target(vec![(subscription, 1)]);
             let constants_number = pairs.number(constants, numbers);
-            let (first, counts) = old_rows.get_or_insert_with(|| pairs.old_rows(&key, &share.rows));
             for (row, count) in (*first..).zip(counts.iter()) {
-                if meter.pair() {
-                    pairs.pairs.push(Pair { row, constants: constants_number, difference: count * difference, target });
-                }
+                pairs.push(Pair { row, constants: constants_number, difference: count * difference, target }, finish);
             }
             let constants = constants.to_vec();
             let of_constants = share.subscribers.entry(&constants);
@@ -197,25 +217,24 @@ impl Shares {
         }
         if !arrivals.rows.is_empty() {
             let first = pairs.rows.len() as u32;
-            let mut is_seen = false;
+            for (row, difference) in &arrivals.rows {
+                share.rows.add(row, *difference);
+            }
+            let differences: Vec<i64> = arrivals.rows.iter().map(|(_, difference)| *difference).collect();
+            if !share.subscribers.is_empty() {
+                pairs.rows.extend(arrivals.rows.into_iter().map(|(row, _)| (key.clone(), row)));
+            }
             share.subscribers.for_each(|constants, subscriptions| {
-                is_seen = true;
                 let mut told = Vec::new();
                 subscriptions.for_each(|subscription, count| told.push((*subscription, *count)));
                 let target = pairs.target(told);
                 let constants = pairs.number(constants, numbers);
-                for (row, (_, difference)) in (first..).zip(&arrivals.rows) {
-                    if meter.pair() {
-                        pairs.pairs.push(Pair { row, constants, difference: *difference, target });
+                if meter.pairs(differences.len() as u64) {
+                    for (row, difference) in (first..).zip(&differences) {
+                        pairs.push(Pair { row, constants, difference: *difference, target }, finish);
                     }
                 }
             });
-            for (row, difference) in arrivals.rows {
-                share.rows.add(&row, difference);
-                if is_seen {
-                    pairs.rows.push((key.clone(), row));
-                }
-            }
         }
         if share.rows.is_empty() && share.subscribers.is_empty() {
             self.shares.remove(&key);
@@ -224,6 +243,20 @@ impl Shares {
 }
 
 impl Pairs {
+    fn push(&mut self, pair: Pair, finish: &mut impl FnMut(&Self)) {
+        self.pairs.push(pair);
+        if self.pairs.len() >= PAIRS_MAX {
+            self.finish(finish);
+        }
+    }
+
+    fn finish(&mut self, finish: &mut impl FnMut(&Self)) {
+        if !self.pairs.is_empty() {
+            finish(self);
+            self.pairs.clear();
+        }
+    }
+
     fn target(&mut self, subscriptions: Vec<(SubscriptionId, i64)>) -> u32 {
         self.targets.push(subscriptions);
         (self.targets.len() - 1) as u32
@@ -237,6 +270,12 @@ impl Pairs {
         self.constants.push(constants.to_vec());
         numbers.insert(constants.to_vec(), number);
         number
+    }
+
+    /// How large the row and the constants of a pair are.
+    pub fn bytes(&self, pair: &Pair) -> usize {
+        let (key, row) = &self.rows[pair.row as usize];
+        key.len() + row.len() + self.constants[pair.constants as usize].len()
     }
 
     /// Puts the rows of a share in; gives the number of the first and how often each is there.
@@ -279,17 +318,55 @@ mod tests {
         let mut shares = Shares::new(Rc::new(Meter::new(Quotas::default(), 1)));
         let key = || vec![1, 1];
         let come = [(1, 5), (2, 5), (3, 6)].map(|(subscription, constants)| ((key(), parameters(subscription, constants)), 1));
-        assert!(shares.take(Arrivals::by_key(vec![], come.to_vec())).pairs.is_empty());
-        let pairs = shares.take(Arrivals::by_key(vec![((key(), vec![0, 9]), 1)], vec![]));
-        let told: Vec<_> =
-            pairs.pairs.iter().map(|pair| (pairs.constants[pair.constants as usize].clone(), pairs.targets[pair.target as usize].clone())).collect();
-        assert_eq!(told, [(vec![5], vec![(1, 1), (2, 1)]), (vec![6], vec![(3, 1)])]);
+        assert_eq!(told(&mut shares, vec![], come.to_vec()), []);
+        let of_row = told(&mut shares, vec![((key(), vec![0, 9]), 1)], vec![]);
+        assert_eq!(of_row, [(vec![5], vec![(1, 1), (2, 1)], 1), (vec![6], vec![(3, 1)], 1)]);
         // Who comes later sees the row that is there, and with it the change of the same tick.
-        let pairs = shares.take(Arrivals::by_key(vec![((key(), vec![0, 9]), -1), ((key(), vec![0, 8]), 1)], vec![((key(), parameters(4, 7)), 1)]));
-        let of_new: i64 = pairs.pairs.iter().filter(|pair| pairs.constants[pair.constants as usize] == [7]).map(|pair| pair.difference).sum();
-        assert_eq!(of_new, 1);
+        let changed = told(&mut shares, vec![((key(), vec![0, 9]), -1), ((key(), vec![0, 8]), 1)], vec![((key(), parameters(4, 7)), 1)]);
+        assert_eq!(changed.iter().filter(|(constants, _, _)| *constants == [7]).map(|(_, _, difference)| difference).sum::<i64>(), 1);
         let go = [(1, 5), (2, 5), (3, 6), (4, 7)].map(|(subscription, constants)| ((key(), parameters(subscription, constants)), -1));
-        shares.take(Arrivals::by_key(vec![((key(), vec![0, 8]), -1)], go.to_vec()));
+        told(&mut shares, vec![((key(), vec![0, 8]), -1)], go.to_vec());
         assert!(shares.shares.is_empty());
+    }
+
+    #[test]
+    fn who_comes_to_more_rows_than_a_tick_may_make_pairs_is_refused_alone() {
+        let meter = Rc::new(Meter::new(Quotas { pairs_per_tick_max: 10, ..Quotas::default() }, 1));
+        let mut shares = Shares::new(Rc::clone(&meter));
+        let key = || vec![1, 1];
+        let rows = |difference| (0..8).map(|row| ((key(), vec![0, row]), difference)).collect::<Vec<_>>();
+        let comes = |subscription, difference| vec![((key(), parameters(subscription, 5)), difference)];
+        told(&mut shares, rows(1), comes(1, 1));
+        meter.end_filling();
+        let (both, refused) = take(&mut shares, vec![], [comes(2, 1), comes(3, 1)].concat());
+        assert_eq!((both.len(), refused), (8, vec![3]));
+        // It goes as if it had come, and may come again.
+        meter.take_usage();
+        assert_eq!(take(&mut shares, vec![], comes(3, -1)), (vec![], vec![]));
+        assert_eq!(told(&mut shares, vec![], comes(3, 1)).len(), 8);
+        assert!(!meter.is_halted());
+        let go = [1, 2, 3].map(|subscription| comes(subscription, -1)).concat();
+        told(&mut shares, vec![], go);
+        told(&mut shares, rows(-1), vec![]);
+        assert!(shares.shares.is_empty() && shares.refused.is_empty() && !meter.is_halted());
+    }
+
+    /// Constants, whom they are of, and the difference of each pair.
+    type Told = (Bytes, Vec<(SubscriptionId, i64)>, i64);
+
+    fn take(shares: &mut Shares, rows: Vec<((Bytes, Bytes), i64)>, parameters: Vec<((Bytes, Bytes), i64)>) -> (Vec<Told>, Vec<SubscriptionId>) {
+        let mut told = Vec::new();
+        let (_, refused) = shares.take(Arrivals::by_key(rows, parameters), |pairs| {
+            told.extend(
+                pairs.pairs.iter().map(|pair| (pairs.constants[pair.constants as usize].clone(), pairs.targets[pair.target as usize].clone(), pair.difference)),
+            );
+        });
+        (told, refused)
+    }
+
+    fn told(shares: &mut Shares, rows: Vec<((Bytes, Bytes), i64)>, parameters: Vec<((Bytes, Bytes), i64)>) -> Vec<Told> {
+        let (told, refused) = take(shares, rows, parameters);
+        assert!(refused.is_empty(), "{refused:?}");
+        told
     }
 }

@@ -45,6 +45,8 @@ pub struct Finish {
     pub holds: Option<Expression>,
     /// Whether the alert is raised: `escalate_when`.
     pub escalates: Option<Expression>,
+    /// The column of the answer that is the project of all rows that had a part in it; none where no column is known to be that.
+    pub project: Option<usize>,
 }
 
 /// The constants of one subscription. Both batches have one row.
@@ -100,6 +102,9 @@ pub struct Failure {
     pub row: String,
 }
 
+/// How the message of a [`Failure`] begins that says that the template makes nothing more, on the worker that says so.
+pub const HALTED: &str = "halted: ";
+
 /// How much of a row a [`Failure`] shows.
 pub const FAILURE_ROW_BYTES_MAX: usize = 512;
 
@@ -112,6 +117,8 @@ pub struct TemplateAdvance {
     pub changes: Vec<(Time, Changes)>,
     /// Failures that began (positive) or ended with the rows that caused them (negative).
     pub failures: Vec<(Time, Failure, i64)>,
+    /// Subscriptions that were not taken in: there are so many rows for them that the template would have halted.
+    pub refused: Vec<SubscriptionId>,
     /// Rows that came too late for their window.
     pub late: u64,
     /// What the template holds and does on this worker.

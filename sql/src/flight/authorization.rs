@@ -37,13 +37,18 @@ fn token_in(metadata: &MetadataMap) -> Result<Option<String>, Status> {
     Ok(first.and_then(|bytes| String::from_utf8(bytes.to_vec()).ok()))
 }
 
+/// The token of a call.
+pub(super) fn token<T>(request: &Request<T>) -> Result<String, Status> {
+    token_in(request.metadata())?.ok_or_else(no_token)
+}
+
 fn no_token() -> Status {
     Status::unauthenticated("no token: send the header authorization: Bearer TOKEN")
 }
 
 /// The token of a call and what it may read.
 pub(super) async fn authenticate<A: Authenticator, T>(scopes: &Scopes<A>, request: &Request<T>) -> Result<Scope, Status> {
-    check(scopes, &token_in(request.metadata())?.ok_or_else(no_token)?).await
+    check(scopes, &token(request)?).await
 }
 
 /// The token of a handshake: of its header, else of the user and password in its first message. It is known and not revoked.

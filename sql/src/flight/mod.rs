@@ -13,7 +13,11 @@ mod session_options;
 mod sql_info;
 mod types;
 
+use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::metadata::SqlInfoData;
@@ -40,8 +44,40 @@ use handle::{Handle, bound_parameters};
 /// The service.
 pub(crate) struct FlightSql<A> {
     engine: Engine,
-    scopes: Scopes<A>,
+    scopes: Arc<Scopes<A>>,
     sql_info: SqlInfoData,
+}
+
+/// How often the token of a stream without an end is asked for again.
+const ASKED_AGAIN_EVERY: Duration = Duration::from_secs(5);
+
+/// A stream that has no end of its own: it ends when its token is revoked, or may read less.
+fn while_it_may<A: Authenticator>(mut rows: FlightStream, scopes: Arc<Scopes<A>>, token: String, scope: Scope) -> FlightStream {
+    let refused = async move {
+        loop {
+            tokio::time::sleep(ASKED_AGAIN_EVERY).await;
+            match scopes.scope(&token).await {
+                Ok(Some(now)) if now == scope => {}
+                Ok(_) => return Status::unauthenticated("the token was revoked, or reads other projects now: subscribe again with one that may"),
+                // That the catalog does not answer now is no reason to end what was allowed.
+                Err(reason) => tracing::debug!(reason, "the token of a live stream could not be checked"),
+            }
+        }
+    };
+    let mut refused: Pin<Box<dyn Future<Output = Status> + Send>> = Box::pin(refused);
+    let mut ended = false;
+    Box::pin(futures::stream::poll_fn(move |cx| {
+        if ended {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(status) = refused.as_mut().poll(cx) {
+            ended = true;
+            return Poll::Ready(Some(Err(status)));
+        }
+        let next = std::task::ready!(rows.as_mut().poll_next(cx));
+        ended = next.is_none();
+        Poll::Ready(next)
+    }))
 }
 
 /// Stands for the authenticator where only the types of streams matter, which do not depend on it.
@@ -58,7 +94,7 @@ impl<A: Authenticator> FlightSql<A> {
     /// Where what is told of SQL contradicts itself, which no setting can make it do.
     pub(crate) fn new(engine: Engine, authenticator: A) -> Self {
         let sql_info = sql_info::sql_info(engine.query_time_max()).expect("names and values of SQL info fit each other");
-        Self { engine, scopes: Scopes::new(authenticator), sql_info }
+        Self { engine, scopes: Arc::new(Scopes::new(authenticator)), sql_info }
     }
 
     async fn scope<T>(&self, request: &Request<T>) -> Result<Scope, Status> {
@@ -71,10 +107,12 @@ impl<A: Authenticator> FlightSql<A> {
         Ok(planned.with_parameters(handle.values()?)?)
     }
 
-    async fn run(&self, scope: &Scope, handle: &[u8]) -> Result<Response<FlightStream>, Status> {
+    async fn run(&self, scope: &Scope, handle: &[u8], token: String) -> Result<Response<FlightStream>, Status> {
         let handle = Handle::decode(handle)?;
         let planned = self.planned(scope, &handle).await?;
-        Ok(Response::new(encoded(self.engine.run(planned, handle.id).await?)))
+        let is_endless = planned.is_endless();
+        let rows = encoded(self.engine.run(planned, handle.id).await?);
+        Ok(Response::new(if is_endless { while_it_may(rows, Arc::clone(&self.scopes), token, scope.clone()) } else { rows }))
     }
 
     /// Runs a statement that has an effect and returns how many things it changed.
@@ -112,13 +150,13 @@ impl<A: Authenticator> FlightSqlService for FlightSql<A> {
         let scope = self.scope(&request).await?;
         let planned = self.engine.plan(&scope, &query.query).await?;
         let handle = Handle::new(query.query).for_a_run()?;
-        let ticket = TicketStatementQuery { statement_handle: handle.encode().into() };
+        let ticket = TicketStatementQuery { statement_handle: handle.encode()?.into() };
         info(&planned.schema(), Ticket::new(ticket.as_any().encode_to_vec()), request.into_inner())
     }
 
     async fn do_get_statement(&self, ticket: TicketStatementQuery, request: Request<Ticket>) -> Result<Response<FlightStream>, Status> {
         let scope = self.scope(&request).await?;
-        self.run(&scope, &ticket.statement_handle).await
+        self.run(&scope, &ticket.statement_handle, authorization::token(&request)?).await
     }
 
     async fn do_action_create_prepared_statement(
@@ -131,7 +169,7 @@ impl<A: Authenticator> FlightSqlService for FlightSql<A> {
         let parameters = planned.parameters()?.into_iter().enumerate().map(|(index, data_type)| Field::new(format!("${}", index + 1), data_type, true));
         let parameters = Schema::new(parameters.collect::<Vec<_>>());
         Ok(ActionCreatePreparedStatementResult {
-            prepared_statement_handle: Handle::new(query.query).encode().into(),
+            prepared_statement_handle: Handle::new(query.query).encode()?.into(),
             dataset_schema: schema_bytes(&planned.schema())?,
             parameter_schema: schema_bytes(&parameters)?,
         })
@@ -149,7 +187,7 @@ impl<A: Authenticator> FlightSqlService for FlightSql<A> {
         self.scope(&request).await?;
         let handle = Handle::decode(&query.prepared_statement_handle)?;
         let parameters = bound_parameters(request.into_inner()).await?;
-        Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(Handle { parameters, ..handle }.encode().into()) })
+        Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(Handle { parameters, ..handle }.encode()?.into()) })
     }
 
     async fn get_flight_info_prepared_statement(
@@ -160,13 +198,13 @@ impl<A: Authenticator> FlightSqlService for FlightSql<A> {
         let scope = self.scope(&request).await?;
         let handle = Handle::decode(&query.prepared_statement_handle)?;
         let planned = self.planned(&scope, &handle).await?;
-        let ticket = CommandPreparedStatementQuery { prepared_statement_handle: handle.for_a_run()?.encode().into() };
+        let ticket = CommandPreparedStatementQuery { prepared_statement_handle: handle.for_a_run()?.encode()?.into() };
         info(&planned.schema(), Ticket::new(ticket.as_any().encode_to_vec()), request.into_inner())
     }
 
     async fn do_get_prepared_statement(&self, query: CommandPreparedStatementQuery, request: Request<Ticket>) -> Result<Response<FlightStream>, Status> {
         let scope = self.scope(&request).await?;
-        self.run(&scope, &query.prepared_statement_handle).await
+        self.run(&scope, &query.prepared_statement_handle, authorization::token(&request)?).await
     }
 
     async fn do_put_statement_update(&self, update: CommandStatementUpdate, request: Request<PeekableFlightDataStream>) -> Result<i64, Status> {

@@ -3,6 +3,7 @@
 //! Each aggregate is a [`field::Definition`] in the [`catalogue`], which [`expand`] writes out as arithmetic over counts, sums,
 //! distinct counts and [`quantile`] sketches when a statement is planned.
 
+mod bounded;
 mod catalogue;
 mod expand;
 mod field;
@@ -24,7 +25,7 @@ pub(crate) fn aggregates() -> Vec<Arc<AggregateUDF>> {
     defined.chain([Arc::clone(&quantile::DDSKETCH)]).collect()
 }
 
-/// The functions of a row, as DataFusion knows functions.
-pub(crate) fn scalars() -> Vec<Arc<ScalarUDF>> {
-    scalar::all().into_iter().map(Arc::new).chain([Arc::clone(&quantile::SKETCH_QUANTILE)]).collect()
+/// The functions of a row, as DataFusion knows functions. Of those that it has already, some are bounded.
+pub(crate) fn scalars(known: &[Arc<ScalarUDF>]) -> Vec<Arc<ScalarUDF>> {
+    scalar::all().into_iter().map(Arc::new).chain([Arc::clone(&quantile::SKETCH_QUANTILE)]).chain(bounded::bounded(known)).collect()
 }

@@ -7,11 +7,18 @@ use std::ops::ControlFlow;
 use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
 use datafusion::sql::sqlparser::ast::{Expr, KillType, Statement as Sql, Value, visit_expressions_mut};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use crate::subscription::{self, Refusal};
 
 /// A statement longer than this is refused before it is parsed.
 pub(crate) const SQL_BYTES_MAX: usize = 256 << 10;
+/// A statement with more operators than this is refused: a chain of them is a tree as deep as it is long, and planning goes down
+/// it on the stack. Threads that plan have [`PLANNING_STACK_BYTES`] for it. Lists (`IN`) may be longer.
+pub(crate) const OPERATORS_MAX: usize = 2_000;
+/// The stack of threads that plan statements: several kilobytes for each of [`OPERATORS_MAX`], of address space until it is used.
+pub const PLANNING_STACK_BYTES: usize = 64 << 20;
 
 /// Why a text is not answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +35,9 @@ pub enum StatementError {
     /// A statement about subscriptions that is wrong.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// Too deep.
+    #[error("the statement has {0} operators, and {OPERATORS_MAX} is the bound: write a long OR of equalities as IN (…)")]
+    TooDeep(usize),
     /// Too long.
     #[error("the statement has {0} bytes, and {SQL_BYTES_MAX} is the bound")]
     TooLong(usize),
@@ -58,6 +68,7 @@ pub(crate) fn parse(sql: &str) -> Result<Statement, StatementError> {
     if sql.len() > SQL_BYTES_MAX {
         return Err(StatementError::TooLong(sql.len()));
     }
+    check_operators(sql)?;
     if let Some(command) = subscription::parse(sql)? {
         return Ok(Statement::Subscription(Box::new(command)));
     }
@@ -68,6 +79,40 @@ pub(crate) fn parse(sql: &str) -> Result<Statement, StatementError> {
     match statements.pop_front() {
         Some(statement) if count == 1 => known(statement, sql),
         _ => Err(StatementError::Count(count)),
+    }
+}
+
+/// Refuses what would be too deep a tree.
+pub(crate) fn check_operators(sql: &str) -> Result<(), StatementError> {
+    // What is no SQL is told by the parser.
+    let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize() else { return Ok(()) };
+    let is_plain = |token: &Token| match token {
+        Token::Word(word) => !matches!(
+            word.keyword,
+            Keyword::AND
+                | Keyword::OR
+                | Keyword::XOR
+                | Keyword::NOT
+                | Keyword::LIKE
+                | Keyword::ILIKE
+                | Keyword::IS
+                | Keyword::UNION
+                | Keyword::EXCEPT
+                | Keyword::INTERSECT
+                | Keyword::JOIN
+                | Keyword::BETWEEN
+                | Keyword::COLLATE
+                | Keyword::AT
+                | Keyword::DIV
+                | Keyword::WHEN
+        ),
+        Token::Number(..) | Token::Whitespace(_) | Token::Comma | Token::LParen | Token::RParen | Token::Period | Token::SemiColon | Token::EOF => true,
+        Token::SingleQuotedString(_) | Token::DoubleQuotedString(_) | Token::Placeholder(_) | Token::Char(_) => true,
+        _ => false,
+    };
+    match tokens.iter().filter(|token| !is_plain(token)).count() {
+        count if count > OPERATORS_MAX => Err(StatementError::TooDeep(count)),
+        _ => Ok(()),
     }
 }
 

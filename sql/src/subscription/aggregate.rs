@@ -6,32 +6,33 @@ use datafusion::logical_expr::expr::{AggregateFunction as Call, AggregateFunctio
 use datafusion::logical_expr::{Aggregate as AggregateNode, Expr, cast};
 use weir_operators::relation::plan::{Aggregate, AggregateFunction, Node, Reduce, Universe};
 
-use super::lower::{Lowered, Lowering, column_name, place, without_alias};
+use super::lower::{Above, Lowered, Lowering, column_name, place, without_alias};
 use super::pending::{Built, Pending, column, literal, schema_of, without_cast};
 
 impl Lowering<'_> {
-    pub(crate) fn aggregate(&self, node: &AggregateNode, root: bool) -> Lowered<Pending> {
-        let mut input = self.ready(self.lower(&node.input, false)?)?;
+    pub(crate) fn aggregate(&self, node: &AggregateNode, above: Above) -> Lowered<Pending> {
+        let mut input = self.ready(self.lower(&node.input, self.below(above))?)?;
         let schema = node.input.schema();
         let groups = node.group_expr.iter().map(|e| self.rebase(e, schema, &input.columns)).collect::<Lowered<Vec<_>>>()?;
         for group in &groups {
             self.refuse_now(group)?;
         }
         let is_global = groups.is_empty();
-        // A group for each parameter key is the answer of an aggregate without GROUP BY only where nothing else stands above it.
-        if is_global && !root {
-            input.restore_params();
+        // An aggregate without GROUP BY has a row though there is none to group. So there must be one for each parameter key that is
+        // asked for, and what is asked for is known only where the key is carried to the end.
+        if is_global && above == Above::Cut {
+            input.restore_params(&self.slots);
         } else {
-            input.extract_params().map_err(|e| self.internal(e))?;
+            input.extract_params(&self.slots).map_err(|e| self.internal(e))?;
         }
-        let mut columns: Vec<Expr> = input.params.iter().map(|(expr, _)| expr.clone()).collect();
+        let mut columns: Vec<Expr> = input.params.iter().map(|param| param.expr.clone()).collect();
         let carried = columns.len();
         let group_at: Vec<usize> = groups.iter().map(|group| place(&mut columns, group)).collect();
         let keys = columns.len();
         let universe = match (is_global, carried) {
             (false, _) => Universe::Rows,
             (true, 0) => Universe::One,
-            (true, _) => Universe::Parameters,
+            (true, _) => Universe::Parameters(input.params.iter().map(|param| param.slot).collect()),
         };
         let mut calls = Calls { lowering: self, input: &input, keys, arguments: Vec::new(), aggregates: Vec::new(), types: Vec::new() };
         let first_type = node.schema.fields().len() - node.aggr_expr.len();
@@ -45,14 +46,20 @@ impl Lowering<'_> {
         let Calls { arguments, aggregates, types, .. } = calls;
         let key_types = columns.iter().map(|expr| input.type_of(expr)).collect::<Result<Vec<_>, _>>().map_err(|e| self.internal(e))?;
         columns.extend(arguments);
-        let values: Vec<ScalarValue> = input.params.iter().map(|(_, value)| value.clone()).collect();
+        let params = input.params.clone();
+        let asks = matches!(universe, Universe::Parameters(_));
+        let is_universal = asks || input.universal;
+        if asks {
+            params.iter().for_each(|param| self.slots.depend_on(param.slot));
+        }
         let built = input.build(columns).map_err(|e| self.internal(e))?;
         let head = format!("reduce {universe:?} by {keys}: {aggregates:?}");
         let reduce = Reduce { input: Box::new(built.relation), keys, aggregates, universe };
         let reduced = Built::new(Node::Reduce(reduce), schema_of(key_types.into_iter().chain(types)), &head, &[&built.text]);
         let mut pending = Pending::node(reduced);
         pending.columns = group_at.iter().map(|index| column(*index)).chain(answers).collect();
-        pending.params = values.into_iter().enumerate().map(|(index, value)| (column(index), value)).collect();
+        pending.params = params.iter().enumerate().map(|(index, param)| param.over(column(index))).collect();
+        pending.universal = is_universal;
         pending.key = Some(node.group_expr.iter().map(column_name).zip(group_at.iter().map(|index| column(*index))).collect());
         Ok(pending)
     }
@@ -113,6 +120,11 @@ impl Calls<'_, '_> {
                     return none(&format!("{name} takes a constant from 0 to 1 beside the value, as in {name}(duration_ms, 0.95)"));
                 };
                 AggregateFunction::Quantile(share)
+            }
+            "first_value" | "last_value" | "nth_value" => {
+                return none(&format!(
+                    "{name}() is not maintained; the first row of each group is: SELECT DISTINCT ON (key) key, value FROM … ORDER BY key, received DESC"
+                ));
             }
             _ => {
                 return none(&format!(

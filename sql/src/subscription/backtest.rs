@@ -77,7 +77,8 @@ impl Engine {
             version: 1,
             name: "backtest".to_owned(),
             query: sql.to_owned(),
-            options,
+            // Who is told when is not asked: a mute changes nothing of when it fires.
+            options: SubscriptionOptions { mute_until_ms: 0, ..options },
             org_id: scope.org_id,
             projects: scope.projects.clone(),
             created_by: scope.name.clone(),
@@ -133,6 +134,7 @@ fn scans<'a>(relation: &'a Relation, each: &mut impl FnMut(&'a Scan)) {
         Node::Scan(scan) => each(scan),
         Node::Values(_) => {}
         Node::Map(map) => scans(&map.input, each),
+        Node::Variants(variants) => scans(&variants.input, each),
         Node::Reduce(reduce) => scans(&reduce.input, each),
         Node::Distinct(input) => scans(input, each),
         Node::Union(inputs) => inputs.iter().for_each(|input| scans(input, each)),
@@ -193,7 +195,7 @@ fn transitions(compiled: &CompiledQuery, subscription: Subscription, ticks: BTre
             by_tick.entry(time).or_default().push(changes);
         }
     }
-    let mut alerts = Alerts::new(Arc::new(subscription), []);
+    let mut alerts = Alerts::new(Arc::new(subscription), [], false);
     let mut rows: BTreeMap<String, BTreeMap<(bool, bool, String), i64>> = BTreeMap::new();
     let mut recorded = Recorded::default();
     for (time, changes) in by_tick {

@@ -4,6 +4,8 @@
 //! well; constants above it become columns behind the relation's. All that remains is the shape: subscriptions of one shape have
 //! the same text, and its digest names the template.
 
+use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
@@ -12,17 +14,20 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, lit};
+use datafusion::logical_expr::expr::{InList, Like};
+use datafusion::logical_expr::utils::{conjunction, disjunction};
+use datafusion::logical_expr::{Between, BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, lit};
 use weir_operators::relation::plan::Expression;
 use weir_operators::relation::template::{Finish, Parameters, Template};
 use weir_protocol::subscription::{SubscriptionId, SubscriptionOptions};
 
 use super::evaluate::physical;
-use super::lower::{Lowered, Lowering, place};
+use super::lower::{Above, Lowered, Lowering, place};
 use super::pending::{Base, Built, Pending, column, df_schema, expr_text, exprs_text, is_portable, literal, position, value_text};
 use super::planner::Planner;
+use super::project;
 use super::refusal::Refusal;
+use super::slots::{Sharing, Slots};
 use crate::scope::Scope;
 
 /// The digest of all that subscriptions of one shape have in common.
@@ -59,18 +64,43 @@ pub(crate) fn compile(planner: &Planner, scope: &Scope, sql: &str, options: &Sub
 /// Compiles a query by planning it.
 pub(crate) fn planned(planner: &Planner, scope: &Scope, sql: &str, options: &SubscriptionOptions) -> Lowered<CompiledQuery> {
     let plan = planner.plan(sql)?;
-    let lowering = Lowering { sql, scope, lateness_ms: options.lateness_ms };
-    let pending = lowering.ready(lowering.lower(&plan, true)?)?;
+    match lowered(planner, scope, sql, options, &plan, Sharing::Wide)? {
+        Some(compiled) => Ok(compiled),
+        None => sole(lowered(planner, scope, sql, options, &plan, Sharing::Narrow)?),
+    }
+}
+
+/// Compiles a query with its constants in it: its template is shared by nobody.
+#[cfg(test)]
+pub(crate) fn inlined(planner: &Planner, scope: &Scope, sql: &str, options: &SubscriptionOptions) -> Lowered<CompiledQuery> {
+    let plan = planner.plan(sql)?;
+    sole(lowered(planner, scope, sql, options, &plan, Sharing::None)?)
+}
+
+fn sole(compiled: Option<CompiledQuery>) -> Lowered<CompiledQuery> {
+    compiled.ok_or_else(|| Refusal::new("the constants of the query are lost on their way; write the condition that has them beside others with AND"))
+}
+
+/// Lowers a plan and finishes it; `None` where it cannot be with as many constants as parameters.
+fn lowered(planner: &Planner, scope: &Scope, sql: &str, options: &SubscriptionOptions, plan: &LogicalPlan, sharing: Sharing) -> Lowered<Option<CompiledQuery>> {
+    let slots = Rc::new(Slots::new(sharing));
+    let lowering = Lowering { sql, scope, lateness_ms: options.lateness_ms, slots: Rc::clone(&slots) };
+    let pending = lowering.ready(lowering.lower(plan, Above::Root)?)?;
     if !pending.order.is_empty() {
         return lowering.refuse(
             "order",
             "rows of a subscription have no order, so ORDER BY says nothing without LIMIT; leave it out, or add LIMIT to keep the first rows",
         );
     }
-    let answer = answer_schema(&lowering, &plan)?;
-    let parts = Parts::of(pending).map_err(|e| lowering.internal(e))?;
+    let answer = answer_schema(&lowering, plan)?;
+    let mut parts = Parts::of(pending, &slots).map_err(|e| lowering.internal(e))?;
+    match slots.placed(&parts.relation.relation, &parts.slots) {
+        Some(placed) if !slots.are_lost() => parts.relation.relation = placed,
+        _ => return Ok(None),
+    }
     let conditions = Conditions::parse(planner, options, &answer, &parts.columns)?;
-    finish(planner, parts, conditions, answer).map_err(|e| lowering.internal(e))
+    let project = project::column_of(plan);
+    finish(planner, parts, conditions, answer, project, slots.inlines()).map(Some).map_err(|e| lowering.internal(e))
 }
 
 /// The columns of the answer, each name once.
@@ -89,6 +119,8 @@ fn answer_schema(lowering: &Lowering<'_>, plan: &LogicalPlan) -> Lowered<SchemaR
 struct Parts {
     relation: Built,
     params: Vec<ScalarValue>,
+    /// The numbers of the constants in the parameter key.
+    slots: Vec<usize>,
     /// The answer over the relation.
     columns: Vec<Expr>,
     key: Option<Vec<(String, Expr)>>,
@@ -96,24 +128,24 @@ struct Parts {
 }
 
 impl Parts {
-    fn of(mut pending: Pending) -> Result<Self, DataFusionError> {
+    fn of(mut pending: Pending, slots: &Slots) -> Result<Self, DataFusionError> {
         if pending.key.is_none() {
             // Rows as they are: what they must meet is a part of what is maintained.
-            pending.extract_params()?;
-            let mut columns: Vec<Expr> = pending.params.iter().map(|(expr, _)| expr.clone()).collect();
+            pending.extract_params(slots)?;
+            let mut columns: Vec<Expr> = pending.params.iter().map(|param| param.expr.clone()).collect();
             let (carried, shown) = (columns.len(), pending.columns.len());
-            let params = pending.params.iter().map(|(_, value)| value.clone()).collect();
+            let (params, slots) = pending.params.iter().map(|param| (param.value.clone(), param.slot)).unzip();
             columns.extend(pending.columns.iter().cloned());
             let relation = pending.build(columns)?;
             let columns = (carried..carried + shown).map(column).collect();
-            return Ok(Self { relation, params, columns, key: None, fires: Vec::new() });
+            return Ok(Self { relation, params, slots, columns, key: None, fires: Vec::new() });
         }
-        let leads = pending.params.iter().enumerate().all(|(index, (expr, _))| *expr == column(index));
+        let leads = pending.params.iter().enumerate().all(|(index, param)| param.expr == column(index));
         match pending.base {
             // The groups with and without what fires them.
             Base::Node(relation) if leads => {
-                let params = pending.params.into_iter().map(|(_, value)| value).collect();
-                Ok(Self { relation, params, columns: pending.columns, key: pending.key, fires: pending.filter })
+                let (params, slots) = pending.params.into_iter().map(|param| (param.value, param.slot)).unzip();
+                Ok(Self { relation, params, slots, columns: pending.columns, key: pending.key, fires: pending.filter })
             }
             _ => Self::rearranged(pending),
         }
@@ -122,8 +154,8 @@ impl Parts {
     /// The same where the parameter key must be moved to the front.
     fn rearranged(mut pending: Pending) -> Result<Self, DataFusionError> {
         let fires = std::mem::take(&mut pending.filter);
-        let mut columns: Vec<Expr> = pending.params.iter().map(|(expr, _)| expr.clone()).collect();
-        let params = pending.params.iter().map(|(_, value)| value.clone()).collect();
+        let mut columns: Vec<Expr> = pending.params.iter().map(|param| param.expr.clone()).collect();
+        let (params, slots) = pending.params.iter().map(|param| (param.value.clone(), param.slot)).unzip();
         let width = pending.base.schema().fields().len();
         let places: Vec<usize> = (0..width).map(|index| place(&mut columns, &column(index))).collect();
         let move_to = |expr: Expr| -> Result<Expr, DataFusionError> {
@@ -137,7 +169,7 @@ impl Parts {
         let fires = fires.into_iter().map(move_to).collect::<Result<Vec<_>, _>>()?;
         let key = pending.key.take().map(|key| key.into_iter().map(|(name, expr)| Ok((name, move_to(expr)?))).collect::<Result<Vec<_>, DataFusionError>>());
         let relation = pending.build(columns)?;
-        Ok(Self { relation, params, columns: shown, key: key.transpose()?, fires })
+        Ok(Self { relation, params, slots, columns: shown, key: key.transpose()?, fires })
     }
 }
 
@@ -155,7 +187,12 @@ impl Conditions {
             let Some(sql) = sql else { return Ok(None) };
             let refused = |message: String| Refusal::new(format!("{what} = '{sql}': {message}"));
             let expr = planner.condition(what, sql, &names)?;
-            let lowering = Lowering { sql, scope: &Scope { org_id: 0, projects: None, name: String::new() }, lateness_ms: None };
+            let lowering = Lowering {
+                sql,
+                scope: &Scope { org_id: 0, projects: None, name: String::new() },
+                lateness_ms: None,
+                slots: Rc::new(Slots::new(Sharing::Narrow)),
+            };
             let over = lowering.rebase(&expr, &names, columns).map_err(|refusal| refused(refusal.message))?;
             lowering.refuse_now(&over).map_err(|refusal| refused(refusal.message))?;
             Ok(Some(over))
@@ -164,9 +201,16 @@ impl Conditions {
     }
 }
 
-fn finish(planner: &Planner, parts: Parts, conditions: Conditions, answer: SchemaRef) -> Result<CompiledQuery, DataFusionError> {
+fn finish(
+    planner: &Planner,
+    parts: Parts,
+    conditions: Conditions,
+    answer: SchemaRef,
+    project: Option<usize>,
+    inlines: bool,
+) -> Result<CompiledQuery, DataFusionError> {
     let width = parts.relation.width();
-    let mut constants = Constants { first: width, values: Vec::new() };
+    let mut constants = Constants { first: width, values: Vec::new(), inlines };
     let relation_schema = df_schema(&parts.relation.relation.schema)?;
     let typed = |exprs: &[Expr]| -> Result<Vec<Expr>, DataFusionError> {
         let fields = exprs.iter().zip(answer.fields());
@@ -189,6 +233,7 @@ fn finish(planner: &Planner, parts: Parts, conditions: Conditions, answer: Schem
             .map(|(name, expr)| (parts.columns.iter().position(|shown| *shown == expr).map_or(name, |index| answer.field(index).name().clone()), expr))
             .collect(),
     };
+    let key = named_apart(key);
     let mut fires = parts.fires;
     fires.sort_by_cached_key(expr_text);
     fires.dedup();
@@ -217,6 +262,7 @@ fn finish(planner: &Planner, parts: Parts, conditions: Conditions, answer: Schem
         fires: &fires,
         holds: holds.as_ref(),
         escalates: escalates.as_ref(),
+        project,
     };
     let text: Arc<str> = text.whole(parameter_keys, &constants_schema, &parts.relation.text).into();
     let shape = *blake3::hash(text.as_bytes()).as_bytes();
@@ -232,11 +278,31 @@ fn finish(planner: &Planner, parts: Parts, conditions: Conditions, answer: Schem
             fires: physical(&fires, &both)?,
             holds: holds.as_ref().map(|expr| physical(expr, &both)).transpose()?,
             escalates: escalates.as_ref().map(|expr| physical(expr, &both)).transpose()?,
+            project,
         })
     };
     let relation = parts.relation.relation;
     let template = planner.template(shape, || Ok(Template { relation, parameter_keys, constants: constants_schema, finish: finish()? }))?;
     Ok(CompiledQuery { shape, template, key, constants: constants_row, text })
+}
+
+/// Keys with a name each: joined groupings may have columns of one name, and alerts are told apart by the key as a JSON object.
+fn named_apart(key: Vec<(String, Expr)>) -> Vec<(String, Expr)> {
+    let mut names: BTreeSet<String> = key.iter().map(|(name, _)| name.clone()).collect();
+    let mut seen = BTreeSet::new();
+    let mut apart = Vec::with_capacity(key.len());
+    for (name, expr) in key {
+        let mut own = name.clone();
+        let mut number = 2;
+        while seen.contains(&own) || (own != name && names.contains(&own)) {
+            own = format!("{name}_{number}");
+            number += 1;
+        }
+        names.insert(own.clone());
+        seen.insert(own.clone());
+        apart.push((own, expr));
+    }
+    apart
 }
 
 /// A batch of one row, which may have no columns.
@@ -250,7 +316,12 @@ struct Constants {
     /// The position of the first behind the relation's columns.
     first: usize,
     values: Vec<ScalarValue>,
+    /// Whether they stay where they are.
+    inlines: bool,
 }
+
+/// Longer lists keep their constants.
+const LIST_MAX: usize = 16;
 
 impl Constants {
     /// A column in place of a literal.
@@ -262,7 +333,7 @@ impl Constants {
     /// An expression with columns in place of the literals that are compared or calculated with, or that it is itself. Others,
     /// such as the arguments of functions, may decide types and stay.
     fn pull(&mut self, expr: Expr) -> Result<Expr, DataFusionError> {
-        if let Some(value) = pulled(&expr) {
+        if let Some(value) = pulled(&expr).filter(|_| !self.inlines) {
             return Ok(self.place(value));
         }
         self.pull_condition(expr)
@@ -274,6 +345,23 @@ impl Constants {
                 let left = self.pull(*left)?;
                 let right = self.pull(*right)?;
                 Ok(Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right))))
+            }
+            Expr::Between(between) => {
+                let expr = Box::new(self.pull_condition(*between.expr)?);
+                let (low, high) = (Box::new(self.pull(*between.low)?), Box::new(self.pull(*between.high)?));
+                Ok(Expr::Between(Between { expr, low, high, ..between }))
+            }
+            Expr::Like(like) => {
+                let expr = Box::new(self.pull_condition(*like.expr)?);
+                Ok(Expr::Like(Like { expr, pattern: Box::new(self.pull(*like.pattern)?), ..like }))
+            }
+            Expr::InList(InList { expr, list, negated }) if !self.inlines && list.len() <= LIST_MAX && list.iter().all(|e| pulled(e).is_some()) => {
+                let expr = self.pull_condition(*expr)?;
+                let op = if negated { Operator::NotEq } else { Operator::Eq };
+                let each = list.into_iter().map(|value| Ok(Expr::BinaryExpr(BinaryExpr::new(Box::new(expr.clone()), op, Box::new(self.pull(value)?)))));
+                let each = each.collect::<Result<Vec<_>, DataFusionError>>()?;
+                let whole = if negated { conjunction(each) } else { disjunction(each) };
+                Ok(whole.unwrap_or_else(|| lit(negated)))
             }
             other => Ok(other.map_children(|child| self.pull_condition(child).map(Transformed::yes))?.data),
         }
@@ -298,14 +386,16 @@ struct Text<'a> {
     fires: &'a Expr,
     holds: Option<&'a Expr>,
     escalates: Option<&'a Expr>,
+    project: Option<usize>,
 }
 
 impl Text<'_> {
     fn whole(&self, parameter_keys: usize, constants: &Schema, relation: &str) -> String {
         let names = |fields: &mut dyn Iterator<Item = &Field>| fields.map(|f| format!("{:?} {}", f.name(), f.data_type())).collect::<Vec<_>>().join(", ");
         let optional = |expr: Option<&Expr>| expr.map_or("-".to_owned(), expr_text);
+        let project = self.project.map_or_else(String::new, |column| format!("project column {column}\n"));
         format!(
-            "answer {} = {}\nkey {} = {}\nfires {}\nholds {}\nescalates {}\nconstants {}\nparameters {parameter_keys}\n{relation}",
+            "{project}answer {} = {}\nkey {} = {}\nfires {}\nholds {}\nescalates {}\nconstants {}\nparameters {parameter_keys}\n{relation}",
             names(&mut self.answer.fields().iter().map(AsRef::as_ref)),
             exprs_text(self.columns),
             names(&mut self.key_fields.iter()),

@@ -120,13 +120,46 @@ pub struct HistoryRow {
     pub delivered_time_ms: Option<u64>,
 }
 
+/// An attempt to deliver an alert.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryRow {
+    /// Its place in the log, which rises.
+    pub seq: u64,
+    /// The transition's id: [`HistoryRow::id`].
+    pub id: String,
+    /// The subscription's name then.
+    pub subscription: String,
+    /// The project that the alert's row names.
+    pub project_id: Option<ProjectId>,
+    /// Whom it was for, without secrets.
+    pub target: String,
+    /// Which attempt, from 1; 0 where none was made.
+    pub attempt: u32,
+    /// When it began, in Unix milliseconds.
+    pub attempt_time_ms: u64,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+    /// `delivered`, `retrying` or `failed`.
+    pub status: &'static str,
+    /// What went wrong.
+    pub error: Option<String>,
+}
+
 /// Keeps subscriptions. Errors are texts for whoever asked.
 #[async_trait]
 pub trait SubscriptionControl: Debug + Send + Sync + 'static {
     /// Creates a subscription and lets it run. When this returns, the rows that hold at once are there.
     async fn create(&self, new: NewSubscription, compiled: CompiledQuery) -> Result<(), String>;
-    /// Changes one; with `changed`, its alerts mean something else and it gets a new version.
-    async fn alter(&self, id: SubscriptionId, query: String, options: SubscriptionOptions, changed: bool, compiled: CompiledQuery) -> Result<(), String>;
+    /// Changes one from what it was `before`; with `changed`, its alerts mean something else and it gets a new version. False where
+    /// it is not as it was `before` any more: somebody else altered it meanwhile, and nothing was done.
+    async fn alter(
+        &self,
+        before: &Arc<Subscription>,
+        query: String,
+        options: SubscriptionOptions,
+        changed: bool,
+        compiled: CompiledQuery,
+    ) -> Result<bool, String>;
     /// Ends one; its history stays.
     async fn remove(&self, id: SubscriptionId) -> Result<(), String>;
     /// All of an organisation, by name.
@@ -143,6 +176,8 @@ pub trait SubscriptionControl: Debug + Send + Sync + 'static {
     fn usage(&self, shape: &Shape) -> Option<TemplateUsage>;
     /// Entries of the history, in their order.
     async fn history(&self, query: &HistoryQuery) -> Result<Vec<HistoryRow>, String>;
+    /// Entries of the delivery log, in their order: those of alerts whose history the reader may read.
+    async fn deliveries(&self, query: &HistoryQuery) -> Result<Vec<DeliveryRow>, String>;
 }
 
 /// What keeps subscriptions, once it is there. Cheap to clone.

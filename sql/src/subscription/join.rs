@@ -5,8 +5,9 @@ use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Expr, ExprSchemable, Join, JoinType, cast, lit, when};
 use weir_operators::relation::plan::{JoinKind, Node};
 
-use super::lower::{Kept, Lowered, Lowering, joined, united};
+use super::lower::{Above, Kept, Lowered, Lowering, joined, united};
 use super::pending::{Built, Pending, column, df_schema, equality};
+use super::slots::Slots;
 
 /// The two sides of a join with their keys.
 struct Sides {
@@ -17,8 +18,12 @@ struct Sides {
 }
 
 impl Lowering<'_> {
-    pub(crate) fn join(&self, node: &Join) -> Lowered<Pending> {
-        let sides = self.sides(node)?;
+    pub(crate) fn join(&self, node: &Join, above: Above) -> Lowered<Pending> {
+        let mut sides = self.sides(node, above)?;
+        if node.join_type == JoinType::Inner && (sides.left.universal || sides.right.universal) && !sides.unite(&self.slots).map_err(|e| self.internal(e))? {
+            // Every pair of keys that anybody asks for, where one side has its own: too many.
+            sides = self.sides(node, Above::Cut)?;
+        }
         let swapped = matches!(node.join_type, JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark);
         let sides = if swapped { Sides { left: sides.right, right: sides.left, left_keys: sides.right_keys, right_keys: sides.left_keys } } else { sides };
         let has_residual = node.filter.as_ref().is_some_and(|filter| *filter != lit(true));
@@ -41,13 +46,20 @@ impl Lowering<'_> {
             JoinType::LeftAnti | JoinType::RightAnti if node.null_aware => self.not_in(sides),
             JoinType::LeftAnti | JoinType::RightAnti => self.matched(sides, JoinKind::Anti),
             JoinType::LeftMark | JoinType::RightMark => self.marked(sides),
-            JoinType::Full => self.refuse("full", "FULL JOIN is not maintained; write a LEFT JOIN and UNION ALL the rows that are on the right side alone"),
+            JoinType::Full => self.full(sides),
         }
     }
 
-    fn sides(&self, node: &Join) -> Lowered<Sides> {
-        let left = self.ready(self.lower(&node.left, false)?)?;
-        let right = self.ready(self.lower(&node.right, false)?)?;
+    fn sides(&self, node: &Join, above: Above) -> Lowered<Sides> {
+        let carried = |is_carried: bool| if is_carried { self.below(above) } else { Above::Cut };
+        let (carries_left, carries_right) = match node.join_type {
+            JoinType::Inner => (true, true),
+            JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => (true, false),
+            JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => (false, true),
+            JoinType::Full => (false, false),
+        };
+        let left = self.ready(self.lower(&node.left, carried(carries_left))?)?;
+        let right = self.ready(self.lower(&node.right, carried(carries_right))?)?;
         let (mut left_keys, mut right_keys) = (Vec::new(), Vec::new());
         for (l, r) in &node.on {
             let l = self.rebase(l, node.left.schema(), &left.columns)?;
@@ -71,7 +83,7 @@ impl Lowering<'_> {
 
     /// Inner and outer joins.
     fn pairs(&self, node: &Join, mut sides: Sides, kind: JoinKind, swapped: bool) -> Lowered<Pending> {
-        sides.prepare(kind == JoinKind::Inner).map_err(|e| self.internal(e))?;
+        sides.prepare(kind == JoinKind::Inner, &self.slots).map_err(|e| self.internal(e))?;
         let keys = sides.left_keys.len();
         let left = self.keyed(sides.left, sides.left_keys)?;
         let right = self.keyed(sides.right, sides.right_keys)?;
@@ -82,7 +94,8 @@ impl Lowering<'_> {
         let mut pending = left.over(built);
         pending.columns =
             if swapped { right_shown.into_iter().chain(pending.columns).collect() } else { pending.columns.into_iter().chain(right_shown).collect() };
-        pending.params.extend(right.params.iter().map(|(index, value)| (from_right(*index), value.clone())));
+        pending.params.extend(right.params.iter().map(|param| param.over(from_right(param.expr))));
+        pending.universal |= right.universal;
         // Rows of two groupings belong to both groups; a row of a table beside them is its own.
         pending.key = match (pending.key, right.key) {
             (Some(left), Some(right)) => Some(left.into_iter().chain(right.into_iter().map(|(name, index)| (name, from_right(index)))).collect()),
@@ -92,6 +105,31 @@ impl Lowering<'_> {
             let condition = self.rebase(condition, &node.left.schema().join(node.right.schema()).map_err(|e| self.internal(e))?, &pending.columns)?;
             self.add_condition(&mut pending, condition)?;
         }
+        Ok(pending)
+    }
+
+    /// Rows of both sides: pairs, left rows without a partner, and right rows without one.
+    fn full(&self, mut sides: Sides) -> Lowered<Pending> {
+        // A row of one side has nothing of the other, so that conditions of neither hold for all rows.
+        sides.left.restore_params(&self.slots);
+        sides.right.restore_params(&self.slots);
+        let keys = sides.left_keys.len();
+        let left = self.keyed(sides.left, sides.left_keys)?;
+        let right = self.keyed(sides.right, sides.right_keys)?;
+        let nulls = left.built.relation.schema.fields().iter().map(|field| ScalarValue::try_from(field.data_type()).map(|null| Expr::Literal(null, None)));
+        let nulls = nulls.collect::<Result<Vec<_>, _>>().map_err(|e| self.internal(e))?;
+        let (width, right_width) = (left.built.width(), right.built.width());
+        let alone = Pending::node(joined(right.built.clone(), left.built.clone(), keys, JoinKind::Anti));
+        let alone = alone.build(nulls.into_iter().chain((0..right_width).map(column)).collect()).map_err(|e| self.internal(e))?;
+        let built = united(vec![joined(left.built.clone(), right.built.clone(), keys, JoinKind::Left), alone]);
+        let from_right = |index: usize| column(width + index);
+        let right_shown: Vec<Expr> = right.shown.iter().map(|index| from_right(*index)).collect();
+        let mut pending = left.over(built);
+        pending.columns.extend(right_shown);
+        pending.key = match (pending.key, right.key) {
+            (Some(left), Some(right)) => Some(left.into_iter().chain(right.into_iter().map(|(name, index)| (name, from_right(index)))).collect()),
+            _ => None,
+        };
         Ok(pending)
     }
 
@@ -105,7 +143,7 @@ impl Lowering<'_> {
 
     /// Left rows with, or without, a partner.
     fn matched(&self, mut sides: Sides, kind: JoinKind) -> Lowered<Pending> {
-        sides.prepare(false).map_err(|e| self.internal(e))?;
+        sides.prepare(false, &self.slots).map_err(|e| self.internal(e))?;
         let keys = sides.left_keys.len();
         let left = self.keyed(sides.left, sides.left_keys)?;
         let right = sides.right.build(sides.right_keys).map_err(|e| self.internal(e))?;
@@ -115,7 +153,7 @@ impl Lowering<'_> {
 
     /// Left rows, with a column that says whether they have a partner.
     fn marked(&self, mut sides: Sides) -> Lowered<Pending> {
-        sides.prepare(false).map_err(|e| self.internal(e))?;
+        sides.prepare(false, &self.slots).map_err(|e| self.internal(e))?;
         let keys = sides.left_keys.len();
         let left = self.keyed(sides.left, sides.left_keys)?;
         let right = sides.right.build(sides.right_keys).map_err(|e| self.internal(e))?;
@@ -133,7 +171,7 @@ impl Lowering<'_> {
     /// `NOT IN`: as NOT EXISTS, but nothing is left where the right side has a null, and a null on the left is left only where
     /// the right side is empty.
     fn not_in(&self, mut sides: Sides) -> Lowered<Pending> {
-        sides.prepare(false).map_err(|e| self.internal(e))?;
+        sides.prepare(false, &self.slots).map_err(|e| self.internal(e))?;
         let [left_key] = &sides.left_keys[..] else { return self.refuse("in", "NOT IN over more than one column is not maintained; write NOT EXISTS") };
         let nullable = |side: &Pending, key: &Expr| -> Lowered<bool> {
             let schema = df_schema(&side.base.schema()).map_err(|e| self.internal(e))?;
@@ -163,7 +201,7 @@ impl Lowering<'_> {
         // The unit stands before the columns.
         let shift = |expr: &Expr| super::pending::position(expr).map_or_else(|| expr.clone(), |index| column(index + 1));
         pending.columns = pending.columns.iter().map(shift).collect();
-        pending.params = pending.params.iter().map(|(expr, value)| (shift(expr), value.clone())).collect();
+        pending.params = pending.params.iter().map(|param| param.over(shift(&param.expr))).collect();
         pending.key = pending.key.map(|key| key.into_iter().map(|(name, expr)| (name, shift(&expr))).collect());
         Ok(pending)
     }
@@ -182,16 +220,52 @@ fn once(built: Built) -> Built {
 impl Sides {
     /// Decides which conditions `expression = literal` are carried: those of the left, and those of the right where both sides are
     /// equals. A condition that says of a key what the other side says already is dropped.
-    fn prepare(&mut self, carry_right: bool) -> Result<(), datafusion::error::DataFusionError> {
-        self.left.extract_params()?;
+    fn prepare(&mut self, carry_right: bool, slots: &Slots) -> Result<(), datafusion::error::DataFusionError> {
+        self.left.extract_params(slots)?;
         let (left, pairs) = (&self.left, || self.left_keys.iter().zip(&self.right_keys));
-        let is_said = |expr: &Expr, value: &ScalarValue| pairs().any(|(l, r)| r == expr && left.params.iter().any(|(known, said)| known == l && said == value));
-        self.right.extract_params()?;
-        self.right.params.retain(|(expr, value)| !is_said(expr, value));
-        self.right.filter.retain(|condition| !equality(condition).is_some_and(|(expr, value)| is_said(&expr, &value)));
+        let said = |expr: &Expr, value: &ScalarValue| {
+            let mut of_left = pairs().filter(|(_, r)| *r == expr).flat_map(|(l, _)| left.params.iter().filter(move |known| known.expr == *l));
+            of_left.find(|known| known.value == *value).map(|known| known.slot)
+        };
+        self.right.extract_params(slots)?;
+        self.right.params.retain(|param| {
+            let known = said(&param.expr, &param.value);
+            known.iter().for_each(|known| slots.unite(param.slot, *known));
+            known.is_none()
+        });
+        self.right.filter.retain(|condition| equality(condition).is_none_or(|(expr, value)| said(&expr, &value).is_none()));
         if !carry_right {
-            self.right.restore_params();
+            self.right.restore_params(slots);
         }
         Ok(())
+    }
+
+    /// Makes one of constants that both sides have: rows of both then belong to one key. `false` where each side has constants of its
+    /// own.
+    fn unite(&mut self, slots: &Slots) -> Result<bool, datafusion::error::DataFusionError> {
+        self.left.extract_params(slots)?;
+        self.right.extract_params(slots)?;
+        let mut pairs: Vec<(usize, usize)> = Vec::new();
+        for (at, param) in self.left.params.iter().enumerate() {
+            let is_free = |index: &usize| self.right.params[*index].value == param.value && pairs.iter().all(|(_, taken)| taken != index);
+            let same = self.right.params.get(at).map(|_| at).filter(is_free);
+            pairs.extend(same.or_else(|| (0..self.right.params.len()).find(is_free)).map(|index| (at, index)));
+        }
+        let (all_left, all_right) = (pairs.len() == self.left.params.len(), pairs.len() == self.right.params.len());
+        if !all_left && !all_right {
+            return Ok(false);
+        }
+        for (l, r) in pairs {
+            let (left, right) = (&self.left.params[l], &self.right.params[r]);
+            self.left_keys.push(left.expr.clone());
+            self.right_keys.push(right.expr.clone());
+            if all_right { slots.unite(right.slot, left.slot) } else { slots.unite(left.slot, right.slot) }
+        }
+        if all_right {
+            self.right.params.clear();
+        } else {
+            self.left.params.clear();
+        }
+        Ok(true)
     }
 }

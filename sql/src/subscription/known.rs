@@ -1,8 +1,8 @@
 //! Statements that differ from a known one in their literals alone are compiled without being planned again.
 //!
 //! Which literal of a statement becomes which constant is found out once, by trying: each literal is changed, the statement is
-//! compiled, and what changed is compared. A literal that makes another shape, or a constant that is not the literal itself, must
-//! be the same again. Where a literal changed nothing, its value may have made it superfluous, and nothing is learned.
+//! compiled, and what changed is compared. A literal that makes another shape must be the same again. Where a literal changed nothing, or a
+//! constant that is not the literal itself, its value has been reckoned with, and nothing is learned.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -122,6 +122,15 @@ impl Apart {
 
     fn token(&mut self, token: &Token) -> Option<()> {
         let literal = match token {
+            // What a pattern becomes depends on what is in it: one without wildcards is compared as it stands.
+            Token::Number(_, false) | Token::SingleQuotedString(_) if self.is_after_pattern_word() => {
+                let text = token.to_string();
+                if text.contains(BETWEEN_ANY) {
+                    return None;
+                }
+                self.last().push_str(&text);
+                return Some(());
+            }
             Token::Number(text, false) => Literal::Number(text.clone()),
             Token::SingleQuotedString(text) if text.contains(BETWEEN_ANY) => return None,
             Token::SingleQuotedString(text) => Literal::Text(text.clone()),
@@ -145,6 +154,13 @@ impl Apart {
         self.pieces.push(String::new());
         self.literals.push(literal);
         Some(())
+    }
+
+    /// Whether what stands before is an operator whose right side is a pattern.
+    fn is_after_pattern_word(&mut self) -> bool {
+        let before = self.last().trim_end().to_ascii_uppercase();
+        before.ends_with(['~', '*'])
+            || ["LIKE", "TO", "REGEXP", "RLIKE", "ESCAPE"].contains(&before.rsplit(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default())
     }
 
     /// The text without literals, for a scope.
@@ -227,6 +243,7 @@ impl Learned {
     /// Finds out what each literal becomes.
     fn of(apart: &Apart, compiled: &CompiledQuery, plan: impl Fn(&str, &SubscriptionOptions) -> Lowered<CompiledQuery>) -> Option<Self> {
         let before = values(compiled)?;
+        let mut claimed = vec![false; before.len()];
         let mut roles = Vec::new();
         for (index, literal) in apart.literals.iter().enumerate() {
             let other = literal.other();
@@ -235,14 +252,19 @@ impl Learned {
                 Ok(tried) if tried.shape == compiled.shape => {
                     let after = values(&tried)?;
                     let changed: Vec<usize> = (0..before.len()).filter(|at| before[*at] != after[*at]).collect();
-                    if changed.is_empty() {
+                    // Of two bounds the narrower one alone is a constant, and which that is depends on both.
+                    if changed.is_empty() || changed.iter().any(|at| std::mem::replace(&mut claimed[*at], true)) {
                         return None;
                     }
                     let is_itself = |at: &usize| {
                         literal.value(&before[*at].data_type()).as_ref() == Some(&before[*at])
                             && other.value(&after[*at].data_type()).as_ref() == Some(&after[*at])
                     };
-                    changed.iter().all(is_itself).then_some(changed)
+                    // Two conditions on one column may have become one, whose constant is whichever is stricter.
+                    if !changed.iter().all(is_itself) {
+                        return None;
+                    }
+                    Some(changed)
                 }
                 _ => None,
             };

@@ -1,5 +1,6 @@
 //! From DataFusion's logical plan to a relation that the graph can keep up to date.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
@@ -18,6 +19,8 @@ use weir_operators::schema::TableKind;
 use super::pending::{Base, Built, Ordered, Pending, column, order_text, schema_of};
 use super::planner::Source;
 use super::refusal::{self, Refusal};
+use super::slots::{Param, Slots};
+use super::variants::VariantsSpec;
 use super::window::{self, Edge, WindowSpec};
 use crate::scope::Scope;
 
@@ -34,6 +37,19 @@ pub(crate) struct Lowering<'a> {
     pub(crate) scope: &'a Scope,
     /// How late events may be; as late as their window is long where it is not given.
     pub(crate) lateness_ms: Option<u64>,
+    /// The constants that become parameters.
+    pub(crate) slots: Rc<Slots>,
+}
+
+/// What stands above a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Above {
+    /// Nothing but filters and projections.
+    Root,
+    /// Nodes that carry parameters upwards.
+    Carried,
+    /// A node that does not.
+    Cut,
 }
 
 impl Lowering<'_> {
@@ -46,21 +62,26 @@ impl Lowering<'_> {
         refusal::from_planning(self.sql, &error)
     }
 
-    /// Lowers a node. `root` where nothing but filters and projections stand above it.
-    pub(crate) fn lower(&self, plan: &LogicalPlan, root: bool) -> Lowered<Pending> {
+    /// What stands above the input of a node that carries parameters.
+    pub(crate) fn below(&self, above: Above) -> Above {
+        if above == Above::Cut || !self.slots.are_wide() { Above::Cut } else { Above::Carried }
+    }
+
+    /// Lowers a node.
+    pub(crate) fn lower(&self, plan: &LogicalPlan, above: Above) -> Lowered<Pending> {
         match plan {
-            LogicalPlan::Projection(node) => self.projection(node, root),
-            LogicalPlan::Filter(node) => self.filter(node, root),
-            LogicalPlan::SubqueryAlias(node) => self.lower(&node.input, root),
-            LogicalPlan::TableScan(node) => self.scan(node),
-            LogicalPlan::Aggregate(node) => self.aggregate(node, root),
-            LogicalPlan::Distinct(Distinct::All(input)) => self.distinct(input),
-            LogicalPlan::Distinct(Distinct::On(node)) => self.distinct_on(node),
+            LogicalPlan::Projection(node) => self.projection(node, above),
+            LogicalPlan::Filter(node) => self.filter(node, above),
+            LogicalPlan::SubqueryAlias(node) => self.lower(&node.input, above),
+            LogicalPlan::TableScan(node) => self.scan(node, above),
+            LogicalPlan::Aggregate(node) => self.aggregate(node, above),
+            LogicalPlan::Distinct(Distinct::All(input)) => self.distinct(input, above),
+            LogicalPlan::Distinct(Distinct::On(node)) => self.distinct_on(node, above),
             LogicalPlan::Union(node) => self.union(node),
-            LogicalPlan::Join(node) => self.join(node),
-            LogicalPlan::Sort(node) => self.sort(node),
-            LogicalPlan::Limit(node) => self.limit(node),
-            LogicalPlan::Window(node) => self.number_rows(node),
+            LogicalPlan::Join(node) => self.join(node, above),
+            LogicalPlan::Sort(node) => self.sort(node, above),
+            LogicalPlan::Limit(node) => self.limit(node, above),
+            LogicalPlan::Window(node) => self.number_rows(node, above),
             LogicalPlan::Values(node) => self.values(node),
             LogicalPlan::EmptyRelation(node) if !node.produce_one_row => {
                 let schema = schema_of(node.schema.fields().iter().map(|field| field.data_type().clone()));
@@ -74,8 +95,8 @@ impl Lowering<'_> {
                 "unnest, error_tags and error_frames make several rows of one and are not maintained yet; look a tag up by its name instead, as in tags['region']",
             ),
             LogicalPlan::RecursiveQuery(_) => self.refuse("recursive", "a recursive query is not maintained; write the steps out, as joins"),
-            LogicalPlan::Repartition(node) => self.lower(&node.input, root),
-            LogicalPlan::Subquery(node) => self.lower(&node.subquery, false),
+            LogicalPlan::Repartition(node) => self.lower(&node.input, above),
+            LogicalPlan::Subquery(node) => self.lower(&node.subquery, Above::Cut),
             other => {
                 let what = other.display().to_string();
                 let what = what.split([':', ' ']).next().unwrap_or_default().to_owned();
@@ -84,7 +105,7 @@ impl Lowering<'_> {
         }
     }
 
-    fn scan(&self, scan: &TableScan) -> Lowered<Pending> {
+    fn scan(&self, scan: &TableScan, above: Above) -> Lowered<Pending> {
         let Some(source) = scan.source.downcast_ref::<Source>() else {
             return self.refuse(scan.table_name.table(), format!("{} is no table that changes are known of", scan.table_name));
         };
@@ -102,7 +123,8 @@ impl Lowering<'_> {
             })
             .collect::<Result<Vec<_>, _>>()
             .map_err(|e| self.internal(e))?;
-        let mut pending = Pending::scan(table, scope, None);
+        let variants = VariantsSpec { slots: (above != Above::Cut).then(|| Rc::clone(&self.slots)), ..VariantsSpec::default() };
+        let mut pending = Pending::scan(table, scope, variants);
         let whole = DFSchema::try_from_qualified_schema(scan.table_name.clone(), table.sql_schema()).map_err(|e| self.internal(e))?;
         for condition in &scan.filters {
             for condition in split_conjunction(condition) {
@@ -116,8 +138,8 @@ impl Lowering<'_> {
         Ok(pending)
     }
 
-    fn projection(&self, node: &Projection, root: bool) -> Lowered<Pending> {
-        let input = self.lower(&node.input, root)?;
+    fn projection(&self, node: &Projection, above: Above) -> Lowered<Pending> {
+        let input = self.lower(&node.input, above)?;
         let (mut input, exprs) = self.attach_subqueries(input, &node.expr)?;
         let columns = exprs.iter().map(|expr| self.rebase(expr, node.input.schema(), &input.columns)).collect::<Lowered<Vec<_>>>()?;
         for column in &columns {
@@ -127,8 +149,8 @@ impl Lowering<'_> {
         Ok(input)
     }
 
-    fn filter(&self, node: &Filter, root: bool) -> Lowered<Pending> {
-        let input = self.lower(&node.input, root)?;
+    fn filter(&self, node: &Filter, above: Above) -> Lowered<Pending> {
+        let input = self.lower(&node.input, above)?;
         let shown = input.columns.len();
         let (mut input, predicate) = self.attach_subqueries(input, std::slice::from_ref(&node.predicate))?;
         for condition in predicate.iter().flat_map(split_conjunction) {
@@ -287,9 +309,9 @@ impl Lowering<'_> {
             return self
                 .refuse("select", "a subquery that stands for a value must have one row whatever the tables hold: an aggregate without GROUP BY, or LIMIT 1");
         }
-        let value = self.ready(self.lower(&subquery.subquery, false)?)?;
+        let value = self.ready(self.lower(&subquery.subquery, Above::Cut)?)?;
         let mut value = value;
-        value.restore_params();
+        value.restore_params(&self.slots);
         let columns = value.columns.clone();
         let right = value.build(columns).map_err(|e| self.internal(e))?;
         let left = self.kept(input)?;
@@ -300,26 +322,27 @@ impl Lowering<'_> {
         Ok(pending)
     }
 
-    fn distinct(&self, input: &LogicalPlan) -> Lowered<Pending> {
+    fn distinct(&self, input: &LogicalPlan, above: Above) -> Lowered<Pending> {
         let names: Vec<String> = input.schema().fields().iter().map(|field| field.name().clone()).collect();
-        let mut input = self.ready(self.lower(input, false)?)?;
-        input.extract_params().map_err(|e| self.internal(e))?;
-        let mut columns: Vec<Expr> = input.params.iter().map(|(expr, _)| expr.clone()).collect();
+        let mut input = self.ready(self.lower(input, self.below(above))?)?;
+        input.extract_params(&self.slots).map_err(|e| self.internal(e))?;
+        let mut columns: Vec<Expr> = input.params.iter().map(|param| param.expr.clone()).collect();
         let shown: Vec<usize> = input.columns.iter().map(|expr| place(&mut columns, expr)).collect();
-        let values: Vec<ScalarValue> = input.params.iter().map(|(_, value)| value.clone()).collect();
+        let (params, universal) = (input.params.clone(), input.universal);
         let built = input.build(columns).map_err(|e| self.internal(e))?;
         let schema = Arc::clone(&built.relation.schema);
         let text = built.text.clone();
         let distinct = Built::new(Node::Distinct(Box::new(built.relation)), schema, "distinct", &[&text]);
         let mut pending = Pending::node(distinct);
         pending.columns = shown.iter().map(|index| column(*index)).collect();
-        pending.params = values.into_iter().enumerate().map(|(index, value)| (column(index), value)).collect();
+        pending.params = params.iter().enumerate().map(|(index, param)| param.over(column(index))).collect();
+        pending.universal = universal;
         pending.key = Some(names.into_iter().zip(pending.columns.clone()).collect());
         Ok(pending)
     }
 
-    fn distinct_on(&self, node: &DistinctOn) -> Lowered<Pending> {
-        let input = self.ready(self.lower(&node.input, false)?)?;
+    fn distinct_on(&self, node: &DistinctOn, above: Above) -> Lowered<Pending> {
+        let input = self.ready(self.lower(&node.input, self.below(above))?)?;
         let over = |exprs: &[Expr], input: &Pending| exprs.iter().map(|e| self.rebase(e, node.input.schema(), &input.columns)).collect::<Lowered<Vec<_>>>();
         let groups = over(&node.on_expr, &input)?;
         let shown = over(&node.select_expr, &input)?;
@@ -334,16 +357,16 @@ impl Lowering<'_> {
     fn union(&self, node: &Union) -> Lowered<Pending> {
         let mut inputs = Vec::new();
         for input in &node.inputs {
-            let mut input = self.ready(self.lower(input, false)?)?;
-            input.restore_params();
+            let mut input = self.ready(self.lower(input, Above::Cut)?)?;
+            input.restore_params(&self.slots);
             let columns = input.columns.clone();
             inputs.push(input.build(columns).map_err(|e| self.internal(e))?);
         }
         Ok(Pending::node(united(inputs)))
     }
 
-    fn sort(&self, node: &Sort) -> Lowered<Pending> {
-        let mut input = self.lower(&node.input, false)?;
+    fn sort(&self, node: &Sort, above: Above) -> Lowered<Pending> {
+        let mut input = self.lower(&node.input, self.below(above))?;
         input.order = self.order(&node.expr, node.input.schema(), &input)?;
         match node.fetch {
             Some(fetch) => self.top(input, &[], None, 0, fetch as u64),
@@ -360,7 +383,7 @@ impl Lowering<'_> {
         ordered.collect()
     }
 
-    fn limit(&self, node: &Limit) -> Lowered<Pending> {
+    fn limit(&self, node: &Limit, above: Above) -> Lowered<Pending> {
         let count = |expr: Option<&Expr>, what: &str| match expr {
             None => Ok(None),
             Some(Expr::Literal(ScalarValue::Int64(None), _)) => Ok(None),
@@ -369,7 +392,7 @@ impl Lowering<'_> {
         };
         let skip = count(node.skip.as_deref(), "offset")?.unwrap_or(0);
         let fetch = count(node.fetch.as_deref(), "limit")?;
-        let input = self.lower(&node.input, false)?;
+        let input = self.lower(&node.input, self.below(above))?;
         match fetch {
             None if skip == 0 => Ok(input),
             None => self.refuse("offset", "OFFSET without LIMIT keeps all rows but a few; add a LIMIT"),
@@ -402,8 +425,8 @@ impl Lowering<'_> {
     fn grouped(&self, input: Pending, groups: &[Expr]) -> Lowered<(Kept, usize, Vec<Order>)> {
         let ordered = input.order.clone();
         let mut input = self.ready(input)?;
-        input.extract_params().map_err(|e| self.internal(e))?;
-        let mut columns: Vec<Expr> = input.params.iter().map(|(expr, _)| expr.clone()).collect();
+        input.extract_params(&self.slots).map_err(|e| self.internal(e))?;
+        let mut columns: Vec<Expr> = input.params.iter().map(|param| param.expr.clone()).collect();
         let extra: Vec<usize> = groups.iter().map(|expr| place(&mut columns, expr)).collect();
         let keys = columns.len();
         let kept = self.keep(input, columns, extra, &ordered.iter().map(|o| o.expr.clone()).collect::<Vec<_>>())?;
@@ -411,7 +434,7 @@ impl Lowering<'_> {
         Ok((kept, keys, order))
     }
 
-    fn number_rows(&self, node: &Window) -> Lowered<Pending> {
+    fn number_rows(&self, node: &Window, above: Above) -> Lowered<Pending> {
         let [Expr::WindowFunction(call)] = node.window_expr.iter().map(without_alias).collect::<Vec<_>>()[..] else {
             return self.refuse("over", "one function OVER (…) a SELECT is maintained: row_number()");
         };
@@ -425,7 +448,7 @@ impl Lowering<'_> {
                 ),
             );
         }
-        let input = self.lower(&node.input, false)?;
+        let input = self.lower(&node.input, self.below(above))?;
         let schema = node.input.schema();
         let groups = call.params.partition_by.iter().map(|e| self.rebase(e, schema, &input.columns)).collect::<Lowered<Vec<_>>>()?;
         let names: Vec<String> = call.params.partition_by.iter().map(column_name).collect();
@@ -501,18 +524,19 @@ impl Lowering<'_> {
     /// A relation with all that its parent must keep of it: what is carried, its columns, and its alert's key.
     pub(crate) fn kept(&self, input: Pending) -> Lowered<Kept> {
         let mut input = self.ready(input)?;
-        input.extract_params().map_err(|e| self.internal(e))?;
+        input.extract_params(&self.slots).map_err(|e| self.internal(e))?;
         self.keep(input, Vec::new(), Vec::new(), &[])
     }
 
     /// The same with columns in front and others behind.
     pub(crate) fn keep(&self, input: Pending, mut columns: Vec<Expr>, extra: Vec<usize>, behind: &[Expr]) -> Lowered<Kept> {
         let shown = input.columns.iter().map(|expr| place(&mut columns, expr)).collect();
-        let params = input.params.iter().map(|(expr, value)| (place(&mut columns, expr), value.clone())).collect();
+        let params = input.params.iter().map(|param| param.over(place(&mut columns, &param.expr))).collect();
         let key = input.key.as_ref().map(|key| key.iter().map(|(name, expr)| (name.clone(), place(&mut columns, expr))).collect());
         let behind = behind.iter().map(|expr| place(&mut columns, expr)).collect();
+        let universal = input.universal;
         let built = input.build(columns).map_err(|e| self.internal(e))?;
-        Ok(Kept { built, shown, params, key, extra, behind })
+        Ok(Kept { built, shown, params, key, extra, behind, universal })
     }
 }
 
@@ -521,12 +545,14 @@ pub(crate) struct Kept {
     pub(crate) built: Built,
     /// The columns of the plan's node.
     pub(crate) shown: Vec<usize>,
-    pub(crate) params: Vec<(usize, ScalarValue)>,
+    pub(crate) params: Vec<Param<usize>>,
     pub(crate) key: Option<Vec<(String, usize)>>,
     /// Columns of groups.
     pub(crate) extra: Vec<usize>,
     /// Columns of an order.
     pub(crate) behind: Vec<usize>,
+    /// See [`Pending::universal`].
+    pub(crate) universal: bool,
 }
 
 impl Kept {
@@ -540,9 +566,10 @@ impl Kept {
             base,
             filter: Vec::new(),
             columns: self.shown.into_iter().map(column).collect(),
-            params: self.params.into_iter().map(|(index, value)| (column(index), value)).collect(),
+            params: self.params.iter().map(|param| param.over(column(param.expr))).collect(),
             key: self.key.map(|key| key.into_iter().map(|(name, index)| (name, column(index))).collect()),
             order: Vec::new(),
+            universal: self.universal,
         }
     }
 }

@@ -10,7 +10,7 @@ use datafusion::arrow::array::{
     ArrayRef, BooleanArray, FixedSizeBinaryArray, Float64Array, Int16Array, Int64Array, MapBuilder, MapFieldNames, RecordBatch, StringArray, StringBuilder,
     TimestampMicrosecondArray, TimestampMillisecondArray,
 };
-use datafusion::arrow::compute::concat_batches;
+use datafusion::arrow::compute::{concat_batches, filter_record_batch};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::physical_plan::collect;
 use serde_json::{Map, Value};
@@ -19,6 +19,7 @@ use weir_operators::relation::harness::{Answer, Run, Tick, run};
 use weir_operators::relation::json::row_object;
 use weir_operators::relation::template::TableChanges;
 use weir_operators::schema::{self, TableKind};
+use weir_protocol::limits::CLOCK_AHEAD_MS;
 use weir_protocol::subscription::SubscriptionOptions;
 
 use super::tests::{everything, workload};
@@ -116,7 +117,9 @@ fn events(table: &'static str, rows: usize, after_ms: u64, until_ms: u64, random
             columns.insert("status", texts(rows, || Some(random.pick(&["ok", "cancelled", "internal_error", "not_found"]).to_owned())));
             columns.insert("duration_ms", Arc::new((0..rows).map(|_| Some(random.below(5_000) as f64)).collect::<Float64Array>()));
             columns.insert("user_hash", integers(rows, || random.maybe(|r| r.below(6) as i64)));
-            columns.insert("end_ts", Arc::new(TimestampMicrosecondArray::from(received.iter().map(|ms| ms * 1000).collect::<Vec<_>>())));
+            // What ended long before it was received, and what says to end after that, as far as a clock may be ahead and farther.
+            let ended = |received: &i64| (received - random.pick(&[0, 0, 700, 20_000, 400_000, -20_000, -60_000, -60_001, -1_000_000_000])) * 1000;
+            columns.insert("end_ts", Arc::new(TimestampMicrosecondArray::from(received.iter().map(ended).collect::<Vec<_>>())));
         }
         "sessions" => {
             columns.insert("release", texts(rows, || Some(random.pick(&RELEASES).to_owned())));
@@ -168,6 +171,10 @@ fn state(table: &'static str, key: i64, tick_ms: u64, random: &mut Random) -> Re
 /// What happens to the tables, tick by tick, and what they hold after each.
 struct History {
     ticks: Vec<(u64, Vec<TableChanges>)>,
+    /// The first tick at which some events are gone: somebody has deleted them.
+    deletion: usize,
+    /// How many.
+    deleted: usize,
     /// The rows of each table after each tick.
     held: Vec<BTreeMap<&'static str, Vec<RecordBatch>>>,
 }
@@ -177,11 +184,21 @@ const CURRENT: [&str; 3] = ["issues", "releases", "projects"];
 
 impl History {
     fn random(ticks: usize, random: &mut Random) -> Self {
-        let mut history = Self { ticks: Vec::new(), held: Vec::new() };
+        let deletion = ticks / 4 + random.below(ticks as u64 / 2) as usize;
+        let mut history = Self { ticks: Vec::new(), deletion, deleted: 0, held: Vec::new() };
         let mut held: BTreeMap<&'static str, Vec<RecordBatch>> = BTreeMap::new();
         let mut states: BTreeMap<(&'static str, i64), RecordBatch> = BTreeMap::new();
         let mut now = 1_760_000_000_000 + random.below(1_000_000);
-        for _ in 0..ticks {
+        for index in 0..ticks {
+            if index == deletion {
+                for table in APPENDED {
+                    for batch in held.get_mut(table).into_iter().flatten() {
+                        let keep: BooleanArray = (0..batch.num_rows()).map(|_| Some(random.chance(60))).collect();
+                        history.deleted += keep.len() - keep.true_count();
+                        *batch = filter_record_batch(batch, &keep).unwrap();
+                    }
+                }
+            }
             let before = now;
             now += random.pick(&[40, 700, 2_000, 15_000, 15_000, 40_000, 200_000, 420_000, 3_500_000, 60_000_000, 604_700_000]) + random.below(10);
             let mut changes = Vec::new();
@@ -193,7 +210,7 @@ impl History {
                     changes.push(TableChanges { table, batch, differences: None });
                 }
             }
-            // Rows of appended tables come and stay: where a deletion takes some away, the graph fills its templates anew.
+            // Rows of appended tables come and stay: where a deletion takes some away, the graph fills its templates anew, as `script` does.
             for table in CURRENT {
                 for key in 0..8 {
                     if !random.chance(if table == "projects" { 4 } else { 12 }) || (table == "projects" && key > 1) {
@@ -226,10 +243,10 @@ impl History {
         Snapshot { tick_ms: self.ticks[index].0, tables: tables.collect(), ..Snapshot::default() }
     }
 
-    /// The ticks from one on, which begins with all rows that are there after it, as after a restart.
-    fn script(&self, from: usize) -> Vec<Tick> {
+    /// Ticks of which the first begins with all rows that are there after it, as after a restart.
+    fn script(&self, from: usize, until: usize) -> Vec<Tick> {
         let mut script: Vec<Tick> =
-            self.ticks[from..].iter().map(|(time, tables)| Tick { time: *time, tables: tables.clone(), parameters: Vec::new() }).collect();
+            self.ticks[from..until].iter().map(|(time, tables)| Tick { time: *time, tables: tables.clone(), parameters: Vec::new() }).collect();
         if from > 0 {
             script[0].tables = self.held[from]
                 .iter()
@@ -265,7 +282,15 @@ impl Query {
     fn at(&self, tick_ms: u64) -> String {
         self.each_window(|column, lower, upper| {
             let pane = ((lower - upper) / 60).max(20);
-            let edge = |age: u64| format!("arrow_cast({}, 'Timestamp(Millisecond, None)')", tick_ms.saturating_sub(age) / pane * pane);
+            let edge_ms = |age: u64| tick_ms.saturating_sub(age) / pane * pane;
+            if column == "end_ts" {
+                // As of its receipt where its clock is too far ahead, and not at all where it is later than the window is long.
+                let ms = |column: &str| format!("arrow_cast(arrow_cast({column}, 'Timestamp(Millisecond, None)'), 'Int64')");
+                let (ended, received) = (ms(column), ms("received"));
+                let time = format!("(CASE WHEN {ended} > {received} + {CLOCK_AHEAD_MS} THEN {received} ELSE {ended} END)");
+                return format!("{time} >= {} AND {received} <= ({time} / {pane} + 1) * {pane} + {}", edge_ms(lower), lower - upper);
+            }
+            let edge = |age: u64| format!("arrow_cast({}, 'Timestamp(Millisecond, None)')", edge_ms(age));
             let upper = if upper == 0 { String::new() } else { format!(" AND {column} < {}", edge(upper)) };
             format!("{column} >= {}{upper}", edge(lower))
         })
@@ -372,7 +397,7 @@ fn query(random: &mut Random) -> Query {
     };
     let from = |random: &mut Random| format!("FROM errors WHERE ({}) AND {{received:{w}}}", condition(random));
     let having = |random: &mut Random| if random.chance(50) { format!(" HAVING count(*) > {}", random.below(6)) } else { String::new() };
-    let text = match random.below(16) {
+    let text = match random.below(19) {
         0..=3 => format!("SELECT {group} AS g, {} AS a, {} AS b {} GROUP BY {group}{}", aggregate(random), aggregate(random), from(random), having(random))
             .replace("SELECT environment, release AS g", "SELECT environment, release")
             .replace("SELECT project, level AS g", "SELECT project, level"),
@@ -408,12 +433,42 @@ fn query(random: &mut Random) -> Query {
             random.pick(&["", "NOT", "i.status = 'resolved' OR"]),
             random.pick(&LEVELS)
         ),
+        15 => format!(
+            "SELECT a.level, a.n, b.release, b.m FROM (SELECT level, count(*) AS n {} GROUP BY level) a \
+             FULL JOIN (SELECT release, count(*) AS m {} GROUP BY release) b ON a.n = b.m",
+            from(random),
+            from(random)
+        ),
+        16 | 17 => format!("SELECT transaction_name, count(*) AS n, max(duration_ms) AS d FROM spans WHERE {{end_ts:{w}}} GROUP BY transaction_name"),
         _ => format!(
             "SELECT p.project, count(e.event_id) AS n FROM projects p LEFT JOIN (SELECT project_id, event_id {}) e ON e.project_id = p.project_id GROUP BY p.project",
             from(random)
         ),
     };
     Query::marked(text)
+}
+
+/// The same query with other constants, which mostly shares the template.
+fn mate(query: &Query, random: &mut Random) -> Query {
+    let mut text = String::new();
+    for (index, piece) in query.text.split('\'').enumerate() {
+        let quoted = index % 2 == 1;
+        let same_kind = |of: &[&str]| quoted && of.contains(&piece);
+        let other = if same_kind(&LEVELS) {
+            random.pick(&LEVELS)
+        } else if same_kind(&ENVIRONMENTS) {
+            random.pick(&ENVIRONMENTS)
+        } else if same_kind(&RELEASES) {
+            random.pick(&RELEASES)
+        } else if quoted && piece.contains('%') {
+            random.pick(&["app@%", "%.0", "app@2.%", "%@3%"])
+        } else {
+            piece
+        };
+        text.push_str(if index > 0 { "'" } else { "" });
+        text.push_str(other);
+    }
+    Query { text, options: query.options.clone() }
 }
 
 type Rows = Vec<(Map<String, Value>, i64)>;
@@ -461,8 +516,8 @@ fn agree(a: &Rows, b: &Rows) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|((a, n), (b, m))| n == m && a.len() == b.len() && a.iter().zip(b).all(|((k, x), (l, y))| k == l && nearly(x, y)))
 }
 
-/// Runs queries over a history and compares at every tick; returns how many answers were compared.
-async fn compare(seed: u64, ticks: usize, queries: &[Query], planner: &Planner, sessions: &Sessions, random: &mut Random) -> usize {
+/// Runs queries over a history and compares at every tick.
+async fn compare(seed: u64, ticks: usize, queries: &[Query], planner: &Planner, sessions: &Sessions, random: &mut Random) -> Compared {
     let history = History::random(ticks, random);
     // Those of one shape run in one template, as they would.
     let mut shapes: BTreeMap<[u8; 32], Vec<(u64, CompiledQuery)>> = BTreeMap::new();
@@ -477,18 +532,34 @@ async fn compare(seed: u64, ticks: usize, queries: &[Query], planner: &Planner, 
             wanted.insert((id as u64, *time), expected(sessions, &history, index, &query.at(*time)).await);
         }
     }
-    let mut compared = 0;
+    let mut compared = Compared { deleted: history.deleted, shared: shapes.values().filter(|members| members.len() > 1).count(), ..Compared::default() };
     for members in shapes.values() {
         let restart = 1 + random.below(ticks as u64 - 1) as usize;
         let workers = random.pick(&[1, 1, 1, 2, 4]);
-        for (from, workers) in [(0, workers), (restart, 1)] {
-            let mut script = history.script(from);
-            script[0].parameters = members.iter().map(|(id, compiled)| (compiled.parameters(*id), true)).collect();
+        let end = |from: usize| if from < history.deletion { history.deletion } else { ticks };
+        for (from, workers) in [(0, workers), (history.deletion, 1), (restart, 1)] {
+            let mut script = history.script(from, end(from));
+            // Some come later, and see what is there; some go, and are told nothing more.
+            let mut there: BTreeMap<u64, (usize, usize)> = BTreeMap::new();
+            for (id, compiled) in members {
+                let comes = if random.chance(70) { 0 } else { random.below(script.len() as u64) as usize };
+                let goes = if random.chance(85) { script.len() } else { comes + 1 + random.below(script.len() as u64) as usize };
+                there.insert(*id, (comes, goes));
+                script[comes].parameters.push((compiled.parameters(*id), true));
+                if let Some(tick) = script.get_mut(goes) {
+                    tick.parameters.push((compiled.parameters(*id), false));
+                }
+            }
             let run = Run { workers, ..Run::default() };
             let outcome = self::run(&members[0].1.template, &script, run);
-            for (time, answer) in &outcome.ticks {
+            for (at, (time, answer)) in outcome.ticks.iter().enumerate() {
                 assert!(answer.failures.is_empty(), "{:?}", answer.failures);
                 for (id, compiled) in members {
+                    let (comes, goes) = there[id];
+                    if at < comes || at >= goes {
+                        assert_eq!(maintained(answer, *id), Vec::new(), "who is not there is told nothing");
+                        continue;
+                    }
                     let (got, want) = (maintained(answer, *id), &wanted[&(*id, *time)]);
                     let query = &queries[*id as usize];
                     assert!(
@@ -497,18 +568,61 @@ async fn compare(seed: u64, ticks: usize, queries: &[Query], planner: &Planner, 
                         query.live(),
                         compiled.text
                     );
-                    compared += 1;
+                    compared.answers += 1;
                 }
             }
         }
     }
+    for (id, query) in queries.iter().enumerate() {
+        compared.directly += compare_directly(seed, id as u64, query, &history, &wanted, planner);
+    }
     compared
 }
 
+/// What was compared.
+#[derive(Debug, Default)]
+struct Compared {
+    /// Answers of shared templates, with DataFusion's.
+    answers: usize,
+    /// Answers of templates of their own, with those of shared ones, which are DataFusion's.
+    directly: usize,
+    /// Templates that several shared.
+    shared: usize,
+    /// Events that were deleted.
+    deleted: usize,
+}
+
+/// Compares a query whose constants are parts of its template with what the shared template said.
+fn compare_directly(seed: u64, id: u64, query: &Query, history: &History, wanted: &BTreeMap<(u64, u64), Rows>, planner: &Planner) -> usize {
+    let sql = query.live();
+    let compiled = super::compile::inlined(planner, &everything(), &sql, &query.options).unwrap_or_else(|refusal| panic!("{sql}: {refusal}"));
+    assert_eq!((compiled.key.num_columns(), compiled.constants.num_columns()), (0, 0), "{sql}\n{}", compiled.text);
+    let mut script = history.script(0, history.deletion);
+    script[0].parameters.push((compiled.parameters(id), true));
+    let outcome = self::run(&compiled.template, &script, Run::default());
+    for (time, answer) in &outcome.ticks {
+        let (got, want) = (maintained(answer, id), &wanted[&(id, *time)]);
+        assert!(agree(&got, want), "seed {seed}, at {time}, directly:\n{sql}\nmaintained {got:?}\nshared {want:?}\n{}", compiled.text);
+    }
+    outcome.ticks.len()
+}
+
 /// How many histories; each has [`TICKS`] ticks and [`QUERIES`] queries beside the workload.
-const HISTORIES: u64 = 8;
+const HISTORIES: u64 = 10;
 const TICKS: usize = 24;
 const QUERIES: usize = 24;
+/// How many of the queries come a second time, with other constants.
+const MATES: usize = 12;
+/// The least that one ordinary run compares.
+const ANSWERS_MIN: usize = 10_000;
+
+#[allow(clippy::print_stdout, reason = "how much was compared is what a run of this test is asked for")]
+fn report(compared: &Compared) {
+    println!(
+        "{} answers of shared templates are DataFusion's, {} of templates of their own are the same; {} templates were shared, {} events deleted",
+        compared.answers, compared.directly, compared.shared, compared.deleted
+    );
+}
 
 /// `WEIR_ORACLE_SEEDS=FROM..UNTIL` runs other histories than the usual ones: a soak.
 #[test]
@@ -521,14 +635,22 @@ fn maintained_rows_are_what_datafusion_answers() {
     let sessions = Sessions::new(&EngineOptions { parts: 1, ..EngineOptions::default() }, &RuntimeEnv::default(), Control::default());
     let planner = Planner::new(sessions.template().clone()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let mut compared = 0;
+    let mut compared = Compared::default();
     for seed in seeds.unwrap_or(0..HISTORIES) {
         let mut random = Random(seed);
         let mut queries = alerts();
         queries.extend((0..QUERIES).map(|_| query(&mut random)));
-        compared += runtime.block_on(compare(seed, TICKS, &queries, &planner, &sessions, &mut random));
+        let mates: Vec<Query> = (0..MATES).map(|_| mate(&random.pick(&queries), &mut random)).collect();
+        queries.extend(mates);
+        let more = runtime.block_on(compare(seed, TICKS, &queries, &planner, &sessions, &mut random));
+        compared.answers += more.answers;
+        compared.directly += more.directly;
+        compared.shared += more.shared;
+        compared.deleted += more.deleted;
     }
-    assert!(is_soak || compared >= 10_000, "only {compared} answers were compared");
+    report(&compared);
+    assert!(is_soak || compared.answers >= ANSWERS_MIN, "only {} answers were compared", compared.answers);
+    assert!(compared.directly > 0 && compared.shared > 0 && compared.deleted > 0, "{compared:?}");
 }
 
 #[test]

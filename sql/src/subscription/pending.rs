@@ -16,6 +16,8 @@ use weir_operators::relation::plan::{Map, Node, Order, Relation, Scan, TopK, Win
 use weir_operators::schema::Table;
 
 use super::evaluate::physical;
+use super::slots::{Param, Slots};
+use super::variants::VariantsSpec;
 use super::window::WindowSpec;
 use crate::hex_id::hex_id;
 
@@ -59,12 +61,13 @@ impl Built {
 /// What expressions stand on.
 #[derive(Debug, Clone)]
 pub(crate) enum Base {
-    /// A table; `c{n}` is its n-th column as it is stored.
+    /// A table; `c{n}` is its n-th column as it is stored. Behind these stand the constants of its variants.
     Scan {
         table: &'static Table,
         window: Option<WindowSpec>,
         /// What every row must meet, whatever the query says.
         scope: Vec<Expr>,
+        variants: VariantsSpec,
     },
     /// A node.
     Node(Built),
@@ -89,11 +92,13 @@ pub(crate) struct Pending {
     /// Columns of the plan's node.
     pub(crate) columns: Vec<Expr>,
     /// Conditions `expression = literal` that are to be met as well: they are carried upwards to become the parameter key.
-    pub(crate) params: Vec<(Expr, ScalarValue)>,
+    pub(crate) params: Vec<Param<Expr>>,
     /// What tells alerts apart, with names; `None` for the whole row.
     pub(crate) key: Option<Vec<(String, Expr)>>,
     /// The order of the rows.
     pub(crate) order: Vec<Ordered>,
+    /// Whether there are rows for each parameter key that is asked for, and for no others.
+    pub(crate) universal: bool,
 }
 
 /// A column of a base.
@@ -127,7 +132,10 @@ impl Base {
     /// The schema that expressions see.
     pub(crate) fn schema(&self) -> SchemaRef {
         match self {
-            Self::Scan { table, .. } => schema_of(table.stored_schema().fields().iter().map(|field| field.data_type().clone())),
+            Self::Scan { table, variants, .. } => {
+                let stored = table.stored_schema().fields().iter().map(|field| field.data_type().clone());
+                schema_of(stored.chain(variants.constants.iter().map(|constant| constant.data_type.clone())))
+            }
             Self::Node(built) => Arc::clone(&built.relation.schema),
             Self::Numbered { input, .. } => numbered_schema(input),
         }
@@ -141,19 +149,21 @@ fn numbered_schema(input: &Built) -> SchemaRef {
 
 impl Pending {
     /// All columns of a table.
-    pub(crate) fn scan(table: &'static Table, scope: Vec<Expr>, projection: Option<&[usize]>) -> Self {
+    pub(crate) fn scan(table: &'static Table, scope: Vec<Expr>, variants: VariantsSpec) -> Self {
         let sql_column = |index: usize| if table.columns[index].id { hex_id(column(index)) } else { column(index) };
-        let columns = match projection {
-            Some(projection) => projection.iter().map(|index| sql_column(*index)).collect(),
-            None => (0..table.columns.len()).map(sql_column).collect(),
-        };
-        Self { base: Base::Scan { table, window: None, scope }, filter: Vec::new(), columns, params: Vec::new(), key: None, order: Vec::new() }
+        let columns = (0..table.columns.len()).map(sql_column).collect();
+        Self::over(Base::Scan { table, window: None, scope, variants }, columns)
     }
 
     /// All columns of a node.
     pub(crate) fn node(built: Built) -> Self {
         let columns = (0..built.width()).map(column).collect();
-        Self { base: Base::Node(built), filter: Vec::new(), columns, params: Vec::new(), key: None, order: Vec::new() }
+        Self::over(Base::Node(built), columns)
+    }
+
+    /// Columns of a base.
+    pub(crate) fn over(base: Base, columns: Vec<Expr>) -> Self {
+        Self { base, filter: Vec::new(), columns, params: Vec::new(), key: None, order: Vec::new(), universal: false }
     }
 
     /// The type of an expression over the base.
@@ -161,27 +171,39 @@ impl Pending {
         expr.get_type(&df_schema(&self.base.schema())?)
     }
 
-    /// Takes the conditions `expression = literal` out of the filter to carry them upwards.
-    pub(crate) fn extract_params(&mut self) -> Result<()> {
+    /// Takes the conditions `expression = literal` out of the filter to carry them upwards, and where they are carried to the end
+    /// the constants of other conditions on a table as well.
+    pub(crate) fn extract_params(&mut self, slots: &Slots) -> Result<()> {
+        if slots.inlines() {
+            return Ok(());
+        }
         let schema = df_schema(&self.base.schema())?;
         let mut kept = Vec::new();
         for condition in std::mem::take(&mut self.filter) {
             match equality(&condition) {
                 Some((expr, value)) if may_be_param(&expr, &value, &schema) => {
                     // The same column equal to two values: one of them stays a condition.
-                    if self.params.iter().any(|(known, _)| *known == expr) { kept.push(condition) } else { self.params.push((expr, value)) }
+                    if self.params.iter().any(|known| known.expr == expr) {
+                        kept.push(condition);
+                    } else {
+                        self.params.push(Param { expr, value, slot: slots.take() });
+                    }
                 }
                 _ => kept.push(condition),
             }
         }
         self.filter = kept;
-        self.params.sort_by_cached_key(|(expr, _)| expr_text(expr));
+        if let Base::Scan { table, window, variants, .. } = &mut self.base {
+            self.params.extend(variants.take_from(&mut self.filter, table, window.as_ref(), &schema, slots)?);
+        }
+        self.params.sort_by_cached_key(|param| expr_text(&param.expr));
         Ok(())
     }
 
     /// Makes what was to be carried conditions again.
-    pub(crate) fn restore_params(&mut self) {
-        for (expr, value) in std::mem::take(&mut self.params) {
+    pub(crate) fn restore_params(&mut self, slots: &Slots) {
+        for Param { expr, value, slot } in std::mem::take(&mut self.params) {
+            slots.drop(slot);
             self.filter.push(Expr::BinaryExpr(BinaryExpr::new(Box::new(expr), Operator::Eq, Box::new(Expr::Literal(value, None)))));
         }
     }
@@ -192,7 +214,8 @@ impl Pending {
         filter.sort_by_cached_key(expr_text);
         filter.dedup();
         match self.base {
-            Base::Scan { table, window, scope } => build_scan(table, window, scope, filter, columns),
+            Base::Scan { table, window, scope, variants } if variants.conditions.is_empty() => build_scan(table, window, scope, filter, columns),
+            Base::Scan { table, window, scope, variants } => variants.build(table, window, scope, filter, &columns),
             Base::Node(built) => build_map(built, filter, columns),
             Base::Numbered { .. } => Err(DataFusionError::Internal("the rows were numbered and not cut".to_owned())),
         }
@@ -286,7 +309,7 @@ pub(crate) fn equality(condition: &Expr) -> Option<(Expr, ScalarValue)> {
 }
 
 /// Whether a condition may move into the parameter key. Ids stay conditions: a group for each id would be a group for each row.
-fn may_be_param(expr: &Expr, value: &ScalarValue, schema: &DFSchema) -> bool {
+pub(crate) fn may_be_param(expr: &Expr, value: &ScalarValue, schema: &DFSchema) -> bool {
     let is_id = expr.exists(|e| Ok(matches!(e, Expr::ScalarFunction(call) if call.func.name() == "hex_id"))).unwrap_or(true);
     let type_agrees = expr.get_type(schema).is_ok_and(|data_type| data_type == value.data_type());
     !is_id && type_agrees && is_portable(&value.data_type())
@@ -298,7 +321,8 @@ pub(crate) fn is_portable(data_type: &DataType) -> bool {
     matches!(data_type, Boolean | Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32 | UInt64 | Float32 | Float64 | Utf8 | Date32 | Timestamp(_, _))
 }
 
-fn build_scan(table: &'static Table, window: Option<WindowSpec>, scope: Vec<Expr>, filter: Vec<Expr>, columns: Vec<Expr>) -> Result<Built> {
+/// A table's rows that pass, with these columns.
+pub(crate) fn build_scan(table: &'static Table, window: Option<WindowSpec>, scope: Vec<Expr>, filter: Vec<Expr>, columns: Vec<Expr>) -> Result<Built> {
     let stored = table.stored_schema();
     // Whether an event is late is a question of when it was received, whenever it is read.
     let received = window.as_ref().filter(|spec| spec.lateness_ms.is_some()).and_then(|_| table.columns.iter().position(|c| c.name == "received"));

@@ -113,6 +113,22 @@ impl Planner {
         Ok(planner)
     }
 
+    /// Adds a table of a test.
+    #[cfg(test)]
+    pub(crate) fn add_table(&mut self, table: &'static Table) {
+        self.sources.insert(table.name.to_owned(), Arc::new(Source { table }));
+    }
+
+    /// Adds a view of a test.
+    #[cfg(test)]
+    pub(crate) fn add_view(&mut self, name: &str, sql: &str) -> DataFusionResult<()> {
+        let Ok(Statement::Query(query)) = statement::parse(sql) else { return plan_err!("the view {name} is no query") };
+        let plan = self.to_rel().statement_to_plan(*query)?;
+        let schema = Arc::new(plan.schema().as_arrow().clone());
+        self.sources.insert(name.to_owned(), Arc::new(View { plan, schema }));
+        Ok(())
+    }
+
     /// The optimised plan of a query, and the same before it was optimised.
     pub(crate) fn plan(&self, sql: &str) -> Result<LogicalPlan, Refusal> {
         let statement = match statement::parse(sql) {
@@ -152,6 +168,7 @@ impl Planner {
     /// A condition over columns.
     pub(crate) fn condition(&self, what: &str, sql: &str, columns: &DFSchema) -> Result<Expr, Refusal> {
         let refused = |message: String| Refusal::new(format!("{what} = '{sql}': {message}"));
+        crate::statement::check_operators(sql).map_err(|error| refused(error.to_string()))?;
         let parsed = Parser::new(&GenericDialect {}).try_with_sql(sql).and_then(|mut parser| {
             let expr = parser.parse_expr()?;
             parser.expect_token(&datafusion::sql::sqlparser::tokenizer::Token::EOF)?;

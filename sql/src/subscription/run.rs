@@ -92,7 +92,8 @@ impl Engine {
                 Ok(QueryStream::empty(schema))
             }
             Command::Alter { name, settings, query } => {
-                self.alter(scope, &name, settings, query).await?;
+                // Another change that came in between is changed in its turn.
+                while !self.alter(scope, &name, settings.clone(), query.clone()).await? {}
                 Ok(QueryStream::empty(schema))
             }
             Command::Drop { name, if_exists } => {
@@ -130,7 +131,8 @@ impl Engine {
         Ok(compile(self.planner(), scope, sql, options).map_err(StatementError::from)?)
     }
 
-    async fn alter(&self, scope: &Scope, name: &str, settings: Vec<Setting>, query: Option<Query>) -> Result<(), QueryError> {
+    /// Alters a subscription as it is now; false where it is another by the time of the change.
+    async fn alter(&self, scope: &Scope, name: &str, settings: Vec<Setting>, query: Option<Query>) -> Result<bool, QueryError> {
         let found = self.subscriptions().find(scope, name)?;
         let changed = query.is_some() || settings.iter().any(Setting::changes_meaning);
         let mut options = found.options.clone();
@@ -140,7 +142,7 @@ impl Engine {
         let in_place = query.as_ref().map_or(&found.query, |query| &query.in_place);
         let compiled = self.compiled(&frozen, in_place, &options)?;
         let query = query.map_or_else(|| found.query.clone(), |query| query.sql);
-        self.subscriptions().get()?.alter(found.id, query, options, changed, compiled).await.map_err(QueryError::Invalid)
+        self.subscriptions().get()?.alter(&found, query, options, changed, compiled).await.map_err(QueryError::Invalid)
     }
 
     fn explained(&self, subscription: &Subscription) -> Result<RecordBatch, QueryError> {

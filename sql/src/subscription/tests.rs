@@ -40,6 +40,7 @@ fn find<T>(relation: &Relation, of: &dyn Fn(&Node) -> Option<T>) -> Option<T> {
     let inputs: Vec<&Relation> = match &relation.node {
         Node::Scan(_) | Node::Values(_) => Vec::new(),
         Node::Map(map) => vec![&map.input],
+        Node::Variants(variants) => vec![&variants.input],
         Node::Reduce(reduce) => vec![&reduce.input],
         Node::Distinct(input) => vec![input],
         Node::Union(inputs) => inputs.iter().collect(),
@@ -86,6 +87,7 @@ fn queries_that_differ_in_constants_share_a_template() {
         (false, count.replace("5 minutes", "6 minutes")),
         (false, count.replace("> 5", ">= 5")),
         (false, count.replace("environment = 'e1'", "environment LIKE 'e1%'")),
+        (false, count.replace("environment = 'e1'", "environment IN ('e1', 'e2')")),
         (false, count.replace("AS n", "AS m")),
         (false, count.replace("errors", "occurrences")),
     ] {
@@ -96,23 +98,132 @@ fn queries_that_differ_in_constants_share_a_template() {
 }
 
 #[test]
+fn constants_of_ranges_lists_and_patterns_share_a_template() {
+    let planner = planner();
+    let made = |sql: &str| compiled(&planner, sql).unwrap_or_else(|refusal| panic!("{sql}: {refusal}"));
+    let count = |condition: &str, more: u64| {
+        made(&format!(
+            "SELECT level, count(*) AS n FROM errors WHERE {condition} AND received > now() - INTERVAL '5 minutes' GROUP BY level HAVING count(*) > {more}"
+        ))
+    };
+    for (same, a, b) in [
+        (true, "level IN ('fatal', 'error')", "level IN ('info', 'debug')"),
+        (true, "level NOT IN ('a', 'b', 'c', 'd', 'e')", "level NOT IN ('e', 'd', 'c', 'b', 'x')"),
+        (false, "level IN ('fatal', 'error')", "level IN ('info', 'debug', 'error')"),
+        (true, "release LIKE 'app@2.%'", "release LIKE '%-beta'"),
+        (false, "release LIKE 'app@2.%'", "release NOT LIKE 'app@2.%'"),
+        (false, "release LIKE 'app@2.%'", "release ILIKE 'app@2.%'"),
+        (true, "sample_weight > 3.5", "sample_weight > 4"),
+        (false, "sample_weight > 3.5", "sample_weight >= 3.5"),
+        (true, "group_id BETWEEN 1 AND 10", "group_id BETWEEN 5 AND 6"),
+        (true, "(level = 'fatal' OR unhandled)", "(level = 'error' OR unhandled)"),
+        (true, "level <> 'debug' AND project_id = 1", "project_id = 2 AND level <> 'info'"),
+    ] {
+        let (a, b) = (count(a, 5), count(b, 6));
+        assert_eq!(a.shape == b.shape, same, "{}\n{}", a.text, b.text);
+        assert!(a.shape != b.shape || a.key != b.key);
+    }
+    // Above the grouping they were constants; those of lists, patterns and ranges are, too.
+    let having = |condition: &str| {
+        made(&format!("SELECT release, count(*) AS n FROM errors WHERE received > now() - INTERVAL '5 minutes' GROUP BY release HAVING {condition}")).shape
+    };
+    assert_eq!(
+        having("release LIKE 'a%' AND count(*) IN (1, 2) AND count(*) BETWEEN 3 AND 4"),
+        having("release LIKE 'b%' AND count(*) IN (5, 6) AND count(*) BETWEEN 7 AND 8")
+    );
+}
+
+#[test]
+fn a_comparison_with_last_week_is_shared_by_projects() {
+    let planner = planner();
+    let (_, options, query) = workload().remove(9);
+    let of = |project: u64| compile(&planner, &everything(), &query.replace("project_id = 1", &format!("project_id = {project}")), &options).unwrap();
+    let (one, two) = (of(1), of(2));
+    assert_eq!(one.shape, two.shape, "{}", one.text);
+    assert_eq!((one.template.parameter_keys, one.key.num_columns()), (1, 1), "{}", one.text);
+    assert_ne!(one.key, two.key);
+    // Two projects compared with one another have a template of their own.
+    let mixed = compile(&planner, &everything(), &query.replacen("project_id = 1", "project_id = 2", 1), &options).unwrap();
+    assert_ne!(mixed.shape, one.shape);
+}
+
+#[test]
+fn keys_of_one_name_are_told_apart() {
+    let of = |what: &str| format!("(SELECT release, count(*) AS {what} FROM errors WHERE received > now() - INTERVAL '5 minutes' GROUP BY release)");
+    let sql = format!("SELECT a.n AS n FROM {} a JOIN {} b ON a.n = b.m", of("n"), of("m"));
+    let compiled = compiled(&planner(), &sql).unwrap_or_else(|refusal| panic!("{refusal}"));
+    let keys: Vec<&str> = compiled.template.finish.key_schema.fields().iter().map(|field| field.name().as_str()).collect();
+    assert_eq!(keys, ["release", "release_2"]);
+}
+
+#[test]
+fn a_column_is_the_project_of_a_row_where_the_tables_say_so_of_all_that_it_is_made_of() {
+    let planner = planner();
+    let window = "received > now() - INTERVAL '5 minutes'";
+    let both = "errors e JOIN issues i ON e.group_id = i.group_id";
+    for (sql, want) in [
+        (format!("SELECT event_id, project_id FROM errors WHERE {window}"), Some(1)),
+        (format!("SELECT count(*) AS n, project_id FROM errors WHERE {window} GROUP BY project_id"), Some(1)),
+        (format!("SELECT project_id, release FROM (SELECT project_id, release, count(*) AS n FROM errors WHERE {window} GROUP BY 1, 2) WHERE n > 3"), Some(0)),
+        (format!("SELECT project_id, event_id FROM errors WHERE {window} UNION ALL SELECT project_id, event_id FROM occurrences WHERE {window}"), Some(0)),
+        (format!("SELECT e.project_id, i.title FROM {both} AND e.project_id = i.project_id WHERE e.{window}"), Some(0)),
+        (
+            format!(
+                "SELECT p.project_id, count(e.event_id) AS n FROM projects p LEFT JOIN (SELECT * FROM errors WHERE {window}) e ON e.project_id = p.project_id GROUP BY p.project_id"
+            ),
+            Some(0),
+        ),
+        // Another value under that name, another column, or rows of several projects in one.
+        (format!("SELECT event_id, 2 AS project_id FROM errors WHERE {window}"), None),
+        (format!("SELECT event_id, group_id AS project_id FROM errors WHERE {window}"), None),
+        (format!("SELECT event_id, project_id + 1 AS project_id FROM errors WHERE {window}"), None),
+        (format!("SELECT max(project_id) AS project_id, release FROM errors WHERE {window} GROUP BY release"), None),
+        (format!("SELECT e.project_id, i.title FROM {both} WHERE e.{window}"), None),
+        (format!("SELECT project_id, event_id FROM errors WHERE {window} UNION ALL SELECT 2, event_id FROM occurrences WHERE {window}"), None),
+        (format!("SELECT project_id, event_id FROM errors WHERE {window} AND EXISTS (SELECT 1 FROM issues i WHERE i.group_id = errors.group_id)"), None),
+        (format!("SELECT event_id, release FROM errors WHERE {window}"), None),
+    ] {
+        let compiled = compiled(&planner, &sql).unwrap_or_else(|refusal| panic!("{sql}: {refusal}"));
+        assert_eq!(compiled.template.finish.project, want, "{sql}");
+    }
+}
+
+#[test]
 fn what_is_compared_below_becomes_the_key_and_what_is_above_becomes_constants() {
     let planner = planner();
     let check = |sql: &str, keys: usize, constants: usize, universe: Option<Universe>| {
         let compiled = compiled(&planner, sql).unwrap_or_else(|refusal| panic!("{sql}: {refusal}"));
-        let found = find(&compiled.template.relation, &|node| if let Node::Reduce(reduce) = node { Some(reduce.universe) } else { None });
+        let found = find(&compiled.template.relation, &|node| if let Node::Reduce(reduce) = node { Some(reduce.universe.clone()) } else { None });
         let got = (compiled.template.parameter_keys, compiled.template.constants.fields().len(), found);
         assert_eq!(got, (keys, constants, universe), "{sql}\n{}", compiled.text);
         assert_eq!((compiled.key.num_rows(), compiled.key.num_columns(), compiled.constants.num_columns()), (1, keys, constants));
     };
     let window = "received > now() - INTERVAL '1 minute'";
-    check(&format!("SELECT count(*) AS v FROM errors WHERE project_id = 1 AND {window} HAVING count(*) > 50"), 1, 1, Some(Universe::Parameters));
+    check(&format!("SELECT count(*) AS v FROM errors WHERE project_id = 1 AND {window} HAVING count(*) > 50"), 1, 1, Some(Universe::Parameters(vec![0])));
     check(&format!("SELECT count(*) AS v FROM errors WHERE {window}"), 0, 0, Some(Universe::One));
     check(&format!("SELECT level, count(*) AS v FROM errors WHERE level = 'error' AND release = 'r' AND {window} GROUP BY level"), 2, 0, Some(Universe::Rows));
     check(&format!("SELECT event_id, title FROM errors WHERE tags['region'] = 'eu' AND {window}"), 1, 0, None);
     check(&format!("SELECT DISTINCT level FROM errors WHERE environment = 'qa' AND {window}"), 1, 0, None);
     check(&format!("SELECT title FROM errors WHERE event_id = '00000000000000000000000000000001' AND {window}"), 0, 0, None);
-    check("SELECT count(*) AS n FROM issues WHERE status = 'unresolved' HAVING count(*) > 1", 1, 1, Some(Universe::Parameters));
+    // Constants of ranges, lists and patterns follow those that are equalities.
+    check(
+        &format!("SELECT count(*) AS v FROM errors WHERE level IN ('fatal', 'error') AND release LIKE 'a%' AND {window}"),
+        3,
+        0,
+        Some(Universe::Parameters(vec![0, 1, 2])),
+    );
+    check(
+        &format!("SELECT level, count(*) AS v FROM errors WHERE sample_weight BETWEEN 1 AND 5 AND project_id = 1 AND {window} GROUP BY level"),
+        3,
+        0,
+        Some(Universe::Rows),
+    );
+    check(&format!("SELECT title FROM errors WHERE (level <> 'debug' OR unhandled) AND {window}"), 1, 0, None);
+    // Whose a row is whose cast fails could not be told.
+    check(&format!("SELECT sum(CAST(release AS INT)) AS v FROM errors WHERE level IN ('fatal', 'error') AND {window}"), 0, 0, Some(Universe::One));
+    // The rows of a day would be kept.
+    check("SELECT count(*) AS v FROM errors WHERE level IN ('fatal', 'error') AND received > now() - INTERVAL '1 day'", 0, 0, Some(Universe::One));
+    check("SELECT count(*) AS n FROM issues WHERE status = 'unresolved' HAVING count(*) > 1", 1, 1, Some(Universe::Parameters(vec![0])));
 }
 
 #[test]
@@ -138,6 +249,7 @@ fn what_cannot_be_maintained_is_refused_where_it_stands() {
         (format!("SELECT event_id, rank() OVER (ORDER BY received) AS r FROM errors WHERE {window}"), "rank() OVER is not maintained"),
         (format!("SELECT event_id, row_number() OVER (ORDER BY received) AS r FROM errors WHERE {window}"), "must be bounded"),
         (format!("SELECT array_agg(title) AS t FROM errors WHERE {window}"), "array_agg() is not maintained"),
+        (format!("SELECT level, first_value(title ORDER BY received) AS t FROM errors WHERE {window} GROUP BY level"), "SELECT DISTINCT ON (key)"),
         (format!("SELECT level, release, count(*) AS n FROM errors WHERE {window} GROUP BY ROLLUP (level, release)"), "GROUPING SETS"),
         (format!("SELECT key, count(*) AS n FROM error_tags WHERE {window} GROUP BY key"), "unnest"),
         (format!("SELECT level, level FROM errors WHERE {window}"), "have the same name"),
@@ -179,6 +291,7 @@ fn forms_of_the_language_are_compiled() {
         format!("SELECT type, count(*) AS n FROM events WHERE {window} GROUP BY type"),
         format!("SELECT p.project, count(e.event_id) AS n FROM errors e RIGHT JOIN projects p ON p.project_id = e.project_id AND e.{window} GROUP BY p.project"),
         format!("SELECT release FROM errors WHERE {window} EXCEPT SELECT version FROM releases"),
+        format!("SELECT e.release, r.version FROM (SELECT DISTINCT release FROM errors WHERE {window}) e FULL JOIN releases r ON r.version = e.release"),
     ] {
         if let Err(refusal) = compiled(&planner, &sql) {
             panic!("{sql}: {refusal}");
@@ -228,6 +341,12 @@ fn statements_that_are_known_are_compiled_as_those_that_are_planned() {
             SubscriptionOptions::default(),
         )
     };
+    let within = |a: &str, b: &str, pattern: &str, least: i64| {
+        let sql = format!(
+            "SELECT count(*) AS n FROM errors WHERE level IN ('{a}', '{b}') AND release LIKE '{pattern}' AND group_id >= {least} AND received > now() - INTERVAL '1 minute'"
+        );
+        (sql, SubscriptionOptions::default())
+    };
     let statements = [
         count("error", 20, "n < 5"),
         count("fatal", 30, "n < 6"),
@@ -242,6 +361,10 @@ fn statements_that_are_known_are_compiled_as_those_that_are_planned() {
         top(2, 2),
         top(2, 3),
         top(3, 3),
+        within("fatal", "error", "app@%", 5),
+        within("info", "error", "app@2%", 6),
+        within("info", "debug", "app@3%", 7),
+        within("error", "fatal", "app@3%", 3),
     ];
     for (sql, options) in statements {
         let known = compile(&planner, &everything(), &sql, &options);

@@ -83,13 +83,13 @@ pub(crate) fn edge(condition: &Expr) -> Option<(usize, Expr, Edge)> {
 
 /// `time op now() - interval`, or `now() - time op interval`.
 fn compared(left: &Expr, op: Operator, right: &Expr) -> Option<(usize, Expr, Edge)> {
-    if let (Some(column), Some(offset_ms)) = (position(without_cast(left)), offset_from_now(right)) {
-        return Some((column, milliseconds(without_cast(left)), edge_of(op, offset_ms)?));
+    if let (Some(column), Some(offset_ms)) = (position(instant(left)), offset_from_now(right)) {
+        return Some((column, milliseconds(instant(left)), edge_of(op, offset_ms)?));
     }
     let Expr::BinaryExpr(BinaryExpr { left: present, op: Operator::Minus, right: time }) = without_cast(left) else { return None };
-    let (column, present_ms, age_ms) = (position(without_cast(time))?, offset_from_now(present)?, interval_ms(right)?);
+    let (column, present_ms, age_ms) = (position(instant(time))?, offset_from_now(present)?, interval_ms(right)?);
     // now() - time < age is time > now() - age.
-    Some((column, milliseconds(without_cast(time)), edge_of(op.swap()?, present_ms - age_ms)?))
+    Some((column, milliseconds(instant(time)), edge_of(op.swap()?, present_ms - age_ms)?))
 }
 
 fn edge_of(op: Operator, offset_ms: i64) -> Option<Edge> {
@@ -101,6 +101,17 @@ fn edge_of(op: Operator, offset_ms: i64) -> Option<Edge> {
     }
 }
 
+/// An expression below casts that keep the instant: one to a date or to whole seconds means another.
+fn instant(expr: &Expr) -> &Expr {
+    let keeps = |to: &DataType| matches!(to, DataType::Timestamp(TimeUnit::Millisecond | TimeUnit::Microsecond | TimeUnit::Nanosecond, _));
+    match expr {
+        Expr::Cast(cast) if keeps(cast.field.data_type()) => instant(&cast.expr),
+        Expr::TryCast(cast) if keeps(cast.field.data_type()) => instant(&cast.expr),
+        Expr::Alias(alias) => instant(&alias.expr),
+        other => other,
+    }
+}
+
 /// Unix milliseconds of a column.
 pub(crate) fn milliseconds(time: &Expr) -> Expr {
     cast(cast(time.clone(), DataType::Timestamp(TimeUnit::Millisecond, None)), DataType::Int64)
@@ -108,7 +119,7 @@ pub(crate) fn milliseconds(time: &Expr) -> Expr {
 
 /// `now()` plus or minus constants: how far from the present, in milliseconds.
 pub(crate) fn offset_from_now(expr: &Expr) -> Option<i64> {
-    match without_cast(expr) {
+    match instant(expr) {
         Expr::ScalarFunction(call) if call.func.name() == "now" => Some(0),
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Minus, right }) => offset_from_now(left)?.checked_sub(interval_ms(right)?),
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Plus, right }) => match offset_from_now(left) {

@@ -357,10 +357,10 @@ impl Groups {
     /// What a group comes to; `None` where it is not there.
     fn outcome(&self, key: &[u8]) -> Option<Outcome> {
         let group = self.groups.get(key);
-        let is_there = match self.universe {
+        let is_there = match &self.universe {
             Universe::Rows => group.is_some_and(|group| group.sums.sums[0] > 0),
             Universe::One => self.seeded,
-            Universe::Parameters => group.is_some_and(|group| group.asked > 0),
+            Universe::Parameters(_) => group.is_some_and(|group| group.asked > 0),
         };
         if !is_there {
             return None;

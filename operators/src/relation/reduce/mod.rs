@@ -39,7 +39,8 @@ use crate::Time;
 /// What a reduction reads besides its rows.
 pub(super) struct Surroundings<'scope> {
     pub messages: Stream<'scope, Time, Vec<Message>>,
-    pub parameters: Stream<'scope, Time, Vec<KeyedUpdate>>,
+    /// The keys that subscriptions ask for, where these are its groups.
+    pub asked: Option<Stream<'scope, Time, Vec<KeyedUpdate>>>,
     /// The window of the rows' panes.
     pub window: Option<Geometry>,
     /// Whether rows never go, but with their pane.
@@ -69,14 +70,13 @@ pub(super) fn reduce<'scope>(
     let mut builder = OperatorBuilder::new("Reduce".to_owned(), scope);
     let mut rows = builder.new_input(gathered, Exchange::new(|contribution: &Contribution| route(&contribution.key)));
     let mut clock = around.window.map(|_| builder.new_input(around.messages, Pipeline));
-    let by_parameters = plan.universe == Universe::Parameters;
-    let mut parameters = by_parameters.then(|| builder.new_input(around.parameters, Exchange::new(|((key, _), _, _): &KeyedUpdate| route(key))));
+    let mut asked = around.asked.map(|asked| builder.new_input(asked, Exchange::new(|((key, _), _, _): &KeyedUpdate| route(key))));
     let (made, made_stream) = builder.new_output();
     let mut made = OutputBuilder::<_, CapacityContainerBuilder<Vec<Delta>>>::from(made);
     let (flaws, flaws_stream) = builder.new_output();
     let mut flaws = OutputBuilder::<_, CapacityContainerBuilder<Vec<FlawUpdate>>>::from(flaws);
     let seeds = plan.universe == Universe::One && route(&WHOLE.to_vec()) as usize % scope.peers() == scope.index();
-    let mut groups = Groups::new(slots, Arc::clone(schema), plan.keys, plan.universe, around.window, around.monotone, Rc::clone(&around.meter));
+    let mut groups = Groups::new(slots, Arc::clone(schema), plan.keys, plan.universe.clone(), around.window, around.monotone, Rc::clone(&around.meter));
     let output = Output { codec: key_codec, schema: Arc::clone(schema), keys: plan.keys, owner: around.owner };
     builder.build(move |capabilities| {
         let mut ticks: Ticks<Change, 2> = Ticks::default();
@@ -95,8 +95,8 @@ pub(super) fn reduce<'scope>(
                     }
                 });
             }
-            if let Some(parameters) = &mut parameters {
-                parameters.for_each(|capability, updates| {
+            if let Some(asked) = &mut asked {
+                asked.for_each(|capability, updates| {
                     ticks.take(&capability, updates.drain(..).map(|((key, _), time, difference)| (time, Change::Asked(key, difference))));
                 });
             }

@@ -54,8 +54,16 @@ fn tick(time: u64, rows: &[(&[i64], i64)]) -> Tick {
 fn template(relation: Relation, parameter_keys: usize, fires: E) -> Arc<Template> {
     let width = relation.schema.fields().len();
     let columns = (0..width).map(|index| column(index).typed(relation.schema.field(index).data_type().clone())).collect();
-    let finish =
-        Finish { columns, schema: Arc::clone(&relation.schema), key: vec![], key_schema: ints(&[]), fires: fires.boolean(), holds: None, escalates: None };
+    let finish = Finish {
+        columns,
+        schema: Arc::clone(&relation.schema),
+        key: vec![],
+        key_schema: ints(&[]),
+        fires: fires.boolean(),
+        holds: None,
+        escalates: None,
+        project: None,
+    };
     Arc::new(Template { relation, parameter_keys, constants: ints(&["limit"]), finish })
 }
 
@@ -155,7 +163,7 @@ fn the_one_group_and_the_groups_of_subscriptions_are_there_without_rows() {
     assert_eq!(answers(&outcome, 7), [text(&[(r#"{"n":0}"#, 1)]), text(&[(r#"{"n":1}"#, 1)])]);
     let mut script = subscribed(vec![tick(10, &[]), tick(20, &[(&[1, 0, 20], 1)]), tick(30, &[])], &[(7, &[1], 0), (8, &[2], 0)]);
     script[2].parameters = vec![(parameters(8, &[2], 0), false), (parameters(9, &[1], 5), true)];
-    let outcome = run_all(&template(count_by_key(None, Universe::Parameters), 1, always()), &script);
+    let outcome = run_all(&template(count_by_key(None, Universe::Parameters(vec![0])), 1, always()), &script);
     assert_eq!(answers(&outcome, 7), [text(&[(r#"{"k":1,"n":0}"#, 1)]), text(&[(r#"{"k":1,"n":1}"#, 1)]), text(&[(r#"{"k":1,"n":1}"#, 1)])]);
     assert_eq!(answers(&outcome, 8), [text(&[(r#"{"k":2,"n":0}"#, 1)]), text(&[(r#"{"k":2,"n":0}"#, 1)]), vec![]]);
     assert_eq!(answers(&outcome, 9)[2], text(&[(r#"{"k":1,"n":1}"#, 1)]), "who subscribes sees what is there");
@@ -249,6 +257,35 @@ fn late_rows_are_counted_and_left_out() {
     let outcome = run_all(&template(count_by_key(Some(edges), Universe::Rows), 1, always()), &subscribed(script, &[(7, &[1], 0)]));
     assert_eq!(answers(&outcome, 7)[0], text(&[(r#"{"k":1,"n":1}"#, 1)]));
     assert_eq!(outcome.ticks[0].1.late, 1);
+}
+
+#[test]
+fn a_row_of_a_clock_that_is_far_ahead_counts_as_of_its_receipt() {
+    // `v` is when it was received; the clock may be a minute ahead.
+    let edges = Window { lateness_ms: Some(50), received: Some(column(1).int()), ..window(60, 0, 10) };
+    let far = [1, 1000, 253_402_300_799_999];
+    let script = vec![tick(1000, &[(&far, 1), (&[1, 1000, 61_001], 1), (&[1, 1000, 61_000], 1)]), tick(1069, &[]), tick(1070, &[]), tick(61_069, &[])];
+    let script = [script, vec![tick(61_070, &[])]].concat();
+    for universe in [Universe::Rows, Universe::Parameters(vec![0])] {
+        let outcome = run_all(&template(count_by_key(Some(edges.clone()), universe), 1, always()), &subscribed(script.clone(), &[(7, &[1], 0)]));
+        let counts: Vec<i64> = outcome.ticks.iter().map(|(_, answer)| count_of(answer)).collect();
+        assert_eq!(counts, [3, 3, 1, 1, 0]);
+    }
+    let of_rows = run_all(&template(scan(Some(edges.clone())), 1, always()), &subscribed(script.clone(), &[(7, &[1], 0)]));
+    assert_eq!(answers(&of_rows, 7).iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, 1, 1, 0]);
+    // Rows that fail leave like others.
+    let mut failing = scan(Some(edges));
+    let Node::Scan(of_failing) = &mut failing.node else { unreachable!() };
+    of_failing.filter = vec![int(6).divided_by(column(0)).less(int(9)).boolean()];
+    let script = vec![tick(1000, &[(&[0, 1000, far[2]], 1)]), tick(1069, &[]), tick(1070, &[])];
+    let outcome = run_all(&template(failing, 0, always()), &subscribed(script, &[(7, &[], 0)]));
+    assert_eq!(outcome.ticks.iter().map(|(_, answer)| answer.failures.len()).collect::<Vec<_>>(), [1, 1, 0]);
+}
+
+/// The count that subscription 7 of [`count_by_key`] sees.
+fn count_of(answer: &Answer) -> i64 {
+    let of_row = |row: &str| serde_json::from_str::<serde_json::Value>(row).unwrap()["n"].as_i64().unwrap();
+    rows(answer, 7).first().map_or(0, |(row, _)| of_row(row))
 }
 
 fn reduced(function: AggregateFunction, argument: DataType, output: DataType, distinct: bool, values: &[V]) -> String {
@@ -438,6 +475,40 @@ fn pairs_are_bounded() {
     let rows: Vec<Vec<i64>> = (0..100).flat_map(|value| [vec![1, value, 0], vec![1, value, 1]]).collect();
     let rows: Vec<(&[i64], i64)> = rows.iter().map(|row| (row.as_slice(), 1)).collect();
     let quotas = Quotas { pairs_per_tick_max: 1_000, ..Quotas::default() };
-    let outcome = run(&template(join(JoinKind::Inner), 1, always()), &[tick(10, &rows)], Run { options: RenderOptions { quotas }, ..Run::default() });
-    assert!(outcome.ticks[0].1.failures.keys().next().unwrap().message.contains("pairs"));
+    let run = |script: &[Tick]| run(&template(join(JoinKind::Inner), 1, always()), script, Run { options: RenderOptions { quotas }, ..Run::default() });
+    let outcome = run(&[tick(10, &[]), tick(20, &rows)]);
+    assert!(outcome.ticks[1].1.failures.keys().next().unwrap().message.contains("pairs"));
+    // What many ticks have brought is there at once when a dataflow begins: that is no more than they brought.
+    let outcome = run(&[tick(10, &rows), tick(20, &[])]);
+    assert!(outcome.ticks[1].1.failures.is_empty(), "{:?}", outcome.ticks[1].1.failures);
+}
+
+#[test]
+fn a_pair_is_counted_once_for_each_subscription_that_it_is_said_to() {
+    let rows: Vec<Vec<i64>> = (0..60).map(|value| vec![1, value, 0]).collect();
+    let rows: Vec<(&[i64], i64)> = rows.iter().map(|row| (row.as_slice(), 1)).collect();
+    let script = subscribed(vec![tick(10, &[]), tick(20, &rows)], &[(7, &[1], 0), (8, &[1], 0), (9, &[1], 1)]);
+    let failures = |pairs_per_tick_max| {
+        let quotas = Quotas { pairs_per_tick_max, ..Quotas::default() };
+        let outcome = run(&template(scan(None), 1, always()), &script, Run { options: RenderOptions { quotas }, ..Run::default() });
+        outcome.ticks[1].1.failures.len()
+    };
+    assert_eq!((failures(180), failures(179)), (0, 1));
+}
+
+#[test]
+fn long_rows_meet_more_constants_than_fit_into_one_batch() {
+    let text = E::Literal(V::S("x".repeat(1 << 20)));
+    let columns = vec![column(0).int(), text.typed(DataType::Utf8)];
+    let of_scan = Scan { table: TABLE, table_columns: vec![0, 1, 2], filter: Vec::new(), columns, window: None };
+    let relation = Relation { node: Node::Scan(of_scan), schema: schema(&[("k", DataType::Int64), ("text", DataType::Utf8)]) };
+    let mut script = vec![tick(10, &[(&[1, 0, 0], 1)]), tick(20, &[])];
+    // With as many copies of the row, the texts of one batch would pass the two gigabytes that their places can tell.
+    script[0].parameters = (0..2100).map(|id| (parameters(id, &[], id as i64), true)).collect();
+    let mut plan = Template::clone(&template(relation, 0, column(2).less(int(3))));
+    (plan.finish.columns, plan.finish.schema) = (vec![column(0).int()], ints(&["k"]));
+    let outcome = run(&Arc::new(plan), &script, Run::default());
+    let answer = &outcome.ticks[1].1;
+    assert!(answer.failures.is_empty(), "{:?}", answer.failures);
+    assert_eq!(answer.rows.keys().copied().collect::<Vec<_>>(), [0, 1, 2]);
 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use arrow::datatypes::{DataType, SchemaRef};
+use weir_protocol::limits::CLOCK_AHEAD_MS;
 
-use super::super::plan::{Aggregate, AggregateFunction, Join, JoinKind, Map, Node, Order, Reduce, Relation, Scan, TopK, Universe, Window};
+use super::super::plan::{Aggregate, AggregateFunction, Join, JoinKind, Map, Node, Order, Reduce, Relation, Scan, TopK, Universe, Variants, Window};
 use super::expressions::{E, V};
 use super::operators::schema;
 use crate::sketch;
@@ -18,13 +19,45 @@ pub(super) struct M {
 
 #[derive(Debug, Clone)]
 pub(super) enum N {
-    Scan { filter: Vec<E>, columns: Vec<E>, window: Option<W> },
-    Map { input: Box<M>, filter: Vec<E>, columns: Vec<E> },
-    Reduce { input: Box<M>, keys: usize, aggregates: Vec<Aggregate>, universe: Universe },
+    Scan {
+        filter: Vec<E>,
+        columns: Vec<E>,
+        window: Option<W>,
+    },
+    Map {
+        input: Box<M>,
+        filter: Vec<E>,
+        columns: Vec<E>,
+    },
+    Reduce {
+        input: Box<M>,
+        keys: usize,
+        aggregates: Vec<Aggregate>,
+        universe: Universe,
+    },
+    /// Each row with each of the constants that subscriptions have in a column of the parameter key, where the condition holds.
+    Variants {
+        input: Box<M>,
+        parameter: usize,
+        condition: E,
+        columns: Vec<usize>,
+    },
     Distinct(Box<M>),
     Union(Vec<M>),
-    Join { left: Box<M>, right: Box<M>, keys: usize, kind: JoinKind },
-    TopK { input: Box<M>, keys: usize, order: Vec<Order>, offset: u64, limit: u64, numbered: bool },
+    Join {
+        left: Box<M>,
+        right: Box<M>,
+        keys: usize,
+        kind: JoinKind,
+    },
+    TopK {
+        input: Box<M>,
+        keys: usize,
+        order: Vec<Order>,
+        offset: u64,
+        limit: u64,
+        numbered: bool,
+    },
 }
 
 /// A window over a column of the table.
@@ -35,6 +68,8 @@ pub(super) struct W {
     pub upper: i64,
     pub pane: i64,
     pub lateness: Option<i64>,
+    /// When a row was received, another column.
+    pub received: usize,
 }
 
 /// A row that came or went.
@@ -56,6 +91,14 @@ pub(super) struct World<'a> {
 }
 
 pub(super) type Bag = Vec<(Vec<V>, i64)>;
+
+impl World<'_> {
+    /// The distinct values of some columns of the subscriptions' keys.
+    fn asked(&self, columns: &[usize]) -> Vec<Vec<V>> {
+        let keys = self.asked.iter().map(|key| (columns.iter().map(|column| key[*column].clone()).collect(), 1)).collect();
+        sum(keys).into_iter().map(|(key, _)| key).collect()
+    }
+}
 
 impl M {
     pub fn schema(&self) -> SchemaRef {
@@ -80,13 +123,20 @@ impl M {
                     upper_ms: window.upper as u64,
                     pane_ms: window.pane as u64,
                     lateness_ms: window.lateness.map(|lateness| lateness as u64),
-                    received: None,
+                    received: window.lateness.map(|_| E::Column(window.received).int()),
                 }),
             }),
             N::Map { input, filter, columns } => Node::Map(Map { input: lower(input), filter: conditions(filter), columns: typed(columns) }),
             N::Reduce { input, keys, aggregates, universe } => {
-                Node::Reduce(Reduce { input: lower(input), keys: *keys, aggregates: aggregates.clone(), universe: *universe })
+                Node::Reduce(Reduce { input: lower(input), keys: *keys, aggregates: aggregates.clone(), universe: universe.clone() })
             }
+            N::Variants { input, parameter, condition, columns } => Node::Variants(Variants {
+                input: lower(input),
+                parameters: vec![*parameter],
+                constants: schema(&[("v", DataType::Int64)]),
+                filter: vec![condition.clone().boolean()],
+                columns: columns.clone(),
+            }),
             N::Distinct(input) => Node::Distinct(lower(input)),
             N::Union(inputs) => Node::Union(inputs.iter().map(|input| *lower(input)).collect()),
             N::Join { left, right, keys, kind } => Node::Join(Join { left: lower(left), right: lower(right), keys: *keys, kind: *kind }),
@@ -112,7 +162,16 @@ impl M {
             }
             N::Reduce { input, keys, aggregates, universe } => {
                 let bag = input.answer(world);
-                reduce(bag, *keys, aggregates, *universe, &self.types, world)
+                reduce(bag, *keys, aggregates, universe, &self.types, world)
+            }
+            N::Variants { input, parameter, condition, columns } => {
+                let bag = input.answer(world);
+                let mut paired = Vec::new();
+                for constants in world.asked(&[*parameter]) {
+                    paired.extend(bag.iter().map(|(row, count)| (row.iter().chain(&constants).cloned().collect(), *count)));
+                }
+                let picked: Vec<E> = columns.iter().map(|column| E::Column(*column)).collect();
+                project(paired, std::slice::from_ref(condition), &picked, world)
             }
             N::Distinct(input) => sum(input.answer(world)).into_iter().filter(|(_, count)| *count > 0).map(|(row, _)| (row, 1)).collect(),
             N::Union(inputs) => inputs.iter().flat_map(|input| input.answer(world)).collect(),
@@ -130,8 +189,10 @@ impl M {
 impl W {
     fn holds(&self, event: &Event, now: i64) -> bool {
         let V::I(time) = event.row[self.column] else { return false };
-        let pane = time.div_euclid(self.pane);
-        let late = self.lateness.is_some_and(|lateness| event.tick > (pane + 1) * self.pane + lateness);
+        let V::I(received) = event.row[self.received] else { panic!("every row was received") };
+        let is_ahead = self.lateness.is_some() && time - received > CLOCK_AHEAD_MS as i64;
+        let pane = if is_ahead { received } else { time }.div_euclid(self.pane);
+        let late = self.lateness.is_some_and(|lateness| received > (pane + 1) * self.pane + lateness);
         let lower = (now - self.lower).div_euclid(self.pane) <= pane;
         let upper = self.upper == 0 || pane < (now - self.upper).div_euclid(self.pane);
         !late && lower && upper
@@ -188,17 +249,17 @@ fn project(bag: Bag, filter: &[E], columns: &[E], world: &mut World<'_>) -> Bag 
     made
 }
 
-fn reduce(bag: Bag, keys: usize, aggregates: &[Aggregate], universe: Universe, types: &[DataType], world: &World<'_>) -> Bag {
+fn reduce(bag: Bag, keys: usize, aggregates: &[Aggregate], universe: &Universe, types: &[DataType], world: &World<'_>) -> Bag {
     let mut groups: Vec<(Vec<V>, Bag)> = Vec::new();
     match universe {
         Universe::Rows => {}
         Universe::One => groups.push((vec![], vec![])),
-        Universe::Parameters => groups.extend(sum(world.asked.iter().map(|key| (key.clone(), 1)).collect()).into_iter().map(|(key, _)| (key, vec![]))),
+        Universe::Parameters(columns) => groups.extend(world.asked(columns).into_iter().map(|key| (key, vec![]))),
     }
     for (row, count) in sum(bag) {
         match groups.iter_mut().find(|(key, _)| order_rows(key, &row[..keys]).is_eq()) {
             Some((_, rows)) => rows.push((row, count)),
-            None if universe == Universe::Rows => groups.push((row[..keys].to_vec(), vec![(row, count)])),
+            None if *universe == Universe::Rows => groups.push((row[..keys].to_vec(), vec![(row, count)])),
             None => {}
         }
     }
