@@ -25,8 +25,10 @@ use weir_sql::{Engine, EngineOptions};
 use crate::config::Config;
 use crate::data_dir::{DataDir, ServeLock};
 
+use catching_up::CatchingUp;
 use cluster::{Member, Running};
 
+mod catching_up;
 mod cluster;
 mod commands;
 mod journal;
@@ -44,7 +46,7 @@ pub struct Weir {
     stop_doors: watch::Sender<bool>,
     doors: Vec<JoinHandle<anyhow::Result<()>>>,
     commands_task: JoinHandle<()>,
-    upkeep_task: JoinHandle<()>,
+    upkeep_task: JoinHandle<((), ())>,
     _lock: ServeLock,
 }
 
@@ -73,7 +75,6 @@ impl Weir {
         data.create()?;
         let lock = data.lock()?;
         let metrics = install_metrics()?;
-        let upkeep_task = tokio::spawn(keep_metrics(metrics.clone()));
         // Ports first: a port in use is the commonest mistake, and nothing is written for it.
         let http = bind(config.http, "http").await?;
         let flight = bind(config.flight, "flight").await?;
@@ -139,7 +140,9 @@ impl Weir {
         let make_dispatcher = Box::new(move || start_dispatcher(&settings, &shared_catalog));
         let delivers = !matches!(&options.share, Share::Part { maintains: false, .. });
         let running = Running::new(graph, make_dispatcher, delivers).await?;
-        let health = health(metrics, &journal, &running, &engine);
+        let catching_up = CatchingUp::default();
+        let upkeep_task = tokio::spawn(futures::future::join(keep_metrics(metrics.clone()), catching_up.clone().watch(journal.clone(), Arc::clone(&running))));
+        let health = health(metrics, &journal, &running, &engine, catching_up);
         let router = weir_ingest::router(Doors::new(journal.clone(), sources::Keys(catalog.clone()), health));
         announce(&projects, first_token.as_deref());
         let tokens = sources::Tokens(catalog.clone());
@@ -231,7 +234,7 @@ async fn keep_metrics(metrics: PrometheusHandle) {
 }
 
 /// What `/_health/` and `/metrics` say.
-fn health(metrics: PrometheusHandle, journal: &Journal, running: &Arc<Running>, engine: &Engine) -> Health {
+fn health(metrics: PrometheusHandle, journal: &Journal, running: &Arc<Running>, engine: &Engine, catching_up: CatchingUp) -> Health {
     let (journal, running, engine) = (journal.clone(), Arc::clone(running), engine.clone());
     Health {
         metrics: Arc::new(move || {
@@ -239,11 +242,11 @@ fn health(metrics: PrometheusHandle, journal: &Journal, running: &Arc<Running>, 
             metrics.run_upkeep();
             metrics.render()
         }),
-        report: Arc::new(move || report(&journal, &running)),
+        report: Arc::new(move || report(&journal, &running, &catching_up)),
     }
 }
 
-fn report(journal: &Journal, running: &Running) -> (bool, serde_json::Value) {
+fn report(journal: &Journal, running: &Running, catching_up: &CatchingUp) -> (bool, serde_json::Value) {
     let (log, graph) = (journal.status(), running.progress().report());
     let healthy = log.healthy && graph.failure.is_none() && graph.trouble.is_none();
     let lag = graph.lag_records(&log.ends);
@@ -266,6 +269,7 @@ fn report(journal: &Journal, running: &Running) -> (bool, serde_json::Value) {
         "graph": graph,
         "cluster": running.shown(),
         "lag_records": lag,
+        "catching_up": catching_up.estimate(),
     });
     (healthy, detail)
 }

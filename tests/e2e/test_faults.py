@@ -72,25 +72,11 @@ def until_recovered(weir, holds):
         time.sleep(0.05)
 
 
-# Cases that fall short, with the reason.
-STUCK = (
-    "catalog/src/database.rs: SQLite has rolled the transaction back by itself, sqlx counts it as open for ever, and each connection so left "
-    "refuses every BEGIN until the program is started again. How many of the four are left so is chance"
-)
-SHORT = {name for name, *_ in CASES if name.startswith(("catalog, disk full", "catalog, syncs", "everything"))}
-
-
-def cases():
-    for name, rules, meanwhile in CASES:
-        marks = [pytest.mark.xfail(strict=False, reason=STUCK)] if name in SHORT else []
-        yield pytest.param(rules, meanwhile, id=name, marks=marks)
-
-
 def made(weir, counter="commits_total"):
     return weir.metrics().get((counter, ""), 0)
 
 
-@pytest.mark.parametrize("rules, meanwhile", list(cases()))
+@pytest.mark.parametrize("rules, meanwhile", [pytest.param(rules, meanwhile, id=name) for name, rules, meanwhile in CASES])
 def test_a_fault_comes_and_goes(fresh, rules, meanwhile):
     print(f"seed {SEED}")
     weir = fresh(env=SETTINGS)
@@ -314,7 +300,6 @@ def test_a_query_names_the_damaged_file_of_the_lake(damaged):
     assert not nameless, f"{len(nameless)} errors name no file: {nameless[:2]}"
 
 
-@pytest.mark.xfail(strict=True, reason="dataflow/src/restore.rs: a damaged schema in a file makes arrow-ipc panic while the program starts")
 def test_a_start_with_a_damaged_file_of_the_lake(fresh):
     """A start reads the newest ids: it ends with the name of what is damaged, or all is as before."""
     weir = fresh(env={"WEIR_COMMIT__MAX_AGE": "1h"})

@@ -112,7 +112,6 @@ def test_a_graph_that_stands_still(fresh):
     weir.send(envelope(("event", event())), weir.project)
 
 
-@pytest.mark.xfail(strict=True, reason="dataflow/src/ticker.rs bounds a tick by bodies as they were sent: 32 MiB of well compressed ones are many GiB")
 def test_a_backlog_of_bodies_that_decompress_to_much(fresh):
     """What one tick takes from the journal is bounded by what it becomes in memory."""
     weir = fresh(env={"WEIR_COMMIT__MAX_BYTES": "8MiB"})

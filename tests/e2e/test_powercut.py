@@ -137,10 +137,6 @@ def test_power_cuts_in_the_first_start(fresh):
         weir.kill()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="dataflow/src/lake/file.rs: sync_folders ends at lake/main; the names of lake/ and lake/main, made by the first commit, are not synced",
-)
 def test_power_cut_after_the_first_commits(fresh):
     """Folders that were made for the first files are as durable as the files."""
     for fate, chances in [("gone", random.Random(0)), *fates(f"{SEED}/commits", 3)]:
