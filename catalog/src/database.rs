@@ -281,7 +281,10 @@ fn sqlite_url(path: &Path) -> Result<String, CatalogError> {
 
 async fn pool(location: &CatalogLocation) -> Result<(AnyPool, Dialect), CatalogError> {
     let options = options(location)?;
-    let pool = AnyPoolOptions::new().max_connections(CONNECTIONS_MAX);
+    // A full disk makes SQLite end a transaction by itself, of which the driver does not know: such a connection could begin no other.
+    // They are looked at when they are taken, since a rollback may still be under way when they are given back.
+    let is_free = |connection: &mut AnyConnection| !connection.is_in_transaction();
+    let pool = AnyPoolOptions::new().max_connections(CONNECTIONS_MAX).before_acquire(move |connection, _| Box::pin(async move { Ok(is_free(connection)) }));
     match location {
         CatalogLocation::Sqlite(_) => {
             let pool = pool.acquire_timeout(Duration::from_secs(ACQUIRE_SECONDS)).after_connect(|connection, _| {

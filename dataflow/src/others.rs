@@ -89,6 +89,9 @@ pub(crate) struct Others {
 
 const WHAT: &str = "others";
 
+/// The newest snapshot of the lake, and how far each partition is committed.
+type Commits = (i64, BTreeMap<u16, (u64, u64)>);
+
 impl Others {
     /// Looks until the graph ends.
     pub(crate) fn run(self) {
@@ -118,7 +121,8 @@ impl Others {
         }
     }
 
-    fn look(&self, seen: &mut Option<(i64, BTreeMap<u16, (u64, u64)>)>) -> Result<Option<Committed>, OthersError> {
+    /// What others committed since the last look.
+    fn look(&self, seen: &mut Option<Commits>) -> Result<Option<Committed>, OthersError> {
         // What queries see is asked before the catalog: a file that they saw and the catalog does not name was replaced.
         let shown = self.snapshots.latest();
         self.runtime.block_on(self.own.learn(&self.catalog))?;

@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn what_another_holds_is_waited_for() {
         let holders = |held: &[(u16, &str)]| held.iter().map(|(partition, holder)| (*partition, (*holder).to_owned())).collect();
-        let membership = |held| Membership { beats: [("a".to_owned(), 1), ("b".to_owned(), 1)].into(), holders: holders(held) };
+        let membership = |held: &[(u16, &str)]| Membership { beats: [("a".to_owned(), 1), ("b".to_owned(), 1)].into(), holders: holders(held) };
         let check = |held: &[u16], wanted: &[u16], of: &[(u16, &str)], gone: &[&str], expected: &[u16]| {
             let set = |partitions: &[u16]| partitions.iter().copied().collect::<BTreeSet<u16>>();
             let gone = gone.iter().map(|id| (*id).to_owned()).collect();

@@ -228,12 +228,12 @@ def test_a_server_that_is_away_for_a_while(fresh, server):
             until(lambda: len(acknowledged), lambda count: count > before + 50, "acknowledged while the catalog is away")
             trouble = until(lambda: weir.get("/_health/?full").json()["graph"]["trouble"], bool, "told by the health page")
             assert "is tried again" in trouble
-            assert weir.get("/_health/").status == 503
+            assert weir.get("/_health/?full").status == 503
             # Nobody knows whether this key is one: come again.
             unknown = {"X-Sentry-Auth": f"Sentry sentry_key={'5' * 32}, sentry_version=7"}
             assert weir.post(f"/api/{project.id}/envelope/", error()[0], unknown).status == 503
             server.start()
-            until(lambda: weir.get("/_health/").status, 200, "healthy again")
+            until(lambda: weir.get("/_health/?full").status, 200, "healthy again")
             unknown = {"X-Sentry-Auth": f"Sentry sentry_key={'6' * 32}, sentry_version=7"}
             assert weir.post(f"/api/{project.id}/envelope/", error()[0], unknown).status in (401, 403)
     all_is_committed(weir, acknowledged)
@@ -243,6 +243,6 @@ def test_an_idle_program_tells_that_the_catalog_is_away(fresh, server):
     weir = fresh(catalog_url=postgres.new_database(server.url)).start()
     weir.until_still()
     server.stop()
-    until(lambda: weir.get("/_health/").status, 503)
+    until(lambda: weir.get("/_health/?full").status, 503)
     server.start()
-    until(lambda: weir.get("/_health/").status, 200)
+    until(lambda: weir.get("/_health/?full").status, 200)

@@ -195,7 +195,8 @@ def test_rows_leave_when_their_time_is_over(fresh, tmp_path):
     assert ids == {sent[key] for key in kept}
     assert {row["event_id"] for row in weir.query("SELECT event_id FROM payloads")} == ids
     # What is over leaves the disk, too, once nobody reads older snapshots any more.
-    until("cleaned up", lambda: (report := maintenance(weir))["replaced_files"] == 0 and report["backlog_files"] == 0 and report["passes"] > 2)
+    done = lambda report: report["replaced_files"] == 0 and report["backlog_files"] == 0 and report["passes"] > 2
+    until(lambda: maintenance(weir), done, "cleaned up")
     duck = attached(weir)
     assert {str(row[0]).replace("-", "") for row in duck.execute("SELECT event_id FROM lake.errors").fetchall()} == ids
     on_disk = {key for path in files(weir, "payloads") for key in sent if duck.execute(

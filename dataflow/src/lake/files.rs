@@ -120,6 +120,6 @@ mod tests {
         let mut names: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names, ["kept.parquet", "other.txt"]);
-        assert_eq!(remove_unnamed(&dir.path().join("nowhere"), &BTreeSet::new()).unwrap(), 0);
+        assert_eq!(remove_unnamed(&dir.path().join("nowhere"), &BTreeSet::new(), later).unwrap(), 0);
     }
 }

@@ -82,7 +82,7 @@ fn a_transaction_has_a_row_for_itself_and_each_child() {
         {{"trace_id":"5b8efff798038103d269b633813fc60c","span_id":"bbbbbbbbbbbbbbbb","parent_span_id":"eee19b7ec3c1b174","start_timestamp":1795329000.3,"timestamp":1795329000.5}},
         {{"trace_id":"5b8efff798038103d269b633813fc60c","span_id":"cccccccccccccccc","parent_span_id":"aaaaaaaaaaaaaaaa","start_timestamp":1795329000.2}}]}}"#
     );
-    let fact = transaction(&item(r#"{"type":"transaction"}"#, &payload), &Knowledge::default());
+    let fact = transaction(&item(r#"{"type":"transaction"}"#, &payload));
     let rows = spans_of(&fact);
     let seen: Vec<_> = rows.iter().map(|r| (r.is_segment, r.op.as_str(), r.description.as_str(), r.duration_ms.round(), r.exclusive_ms.round())).collect();
     assert_eq!(
@@ -107,7 +107,7 @@ fn a_transaction_has_a_row_for_itself_and_each_child() {
 #[test]
 fn invalid_transactions_are_refused_with_their_spans() {
     let check = |payload: &str, reason: &str, spans: i64| {
-        let fact = transaction(&item(r#"{"type":"transaction"}"#, payload), &Knowledge::default());
+        let fact = transaction(&item(r#"{"type":"transaction"}"#, payload));
         let reason = Some(reason.to_owned());
         assert_eq!(
             outcomes(&fact),
@@ -130,7 +130,7 @@ fn a_start_in_floats_and_an_end_in_text_may_differ_by_a_microsecond() {
         r#"{{"start_timestamp":1795464190.7444084,"timestamp":"2026-11-23T20:03:10.744411803Z",{TRACE},"spans":[
         {{"trace_id":"c4d12a2caf8b320290d7416e5155ed8c","span_id":"ecf4d03f9053f580","start_timestamp":1795464190.744411,"timestamp":"2026-11-23T20:03:10.744410962Z"}}]}}"#
     );
-    let fact = transaction(&item(r#"{"type":"transaction"}"#, &payload), &Knowledge::default());
+    let fact = transaction(&item(r#"{"type":"transaction"}"#, &payload));
     assert_eq!(spans_of(&fact).iter().map(|r| r.duration_ms).collect::<Vec<_>>(), [0.004, 0.0]);
 }
 
@@ -215,7 +215,7 @@ fn times_of_a_transaction() {
     let child = r#""spans":[{"trace_id":"5b8efff798038103d269b633813fc60c","span_id":"aaaaaaaaaaaaaaaa","start_timestamp":CHILD,"timestamp":null}]"#;
     let check = |times: &str, child_start: &str, want: &[(i64, i64)]| {
         let fact =
-            transaction(&item(r#"{"type":"transaction"}"#, &format!("{{{times},{TRACE},{}}}", child.replace("CHILD", child_start))), &Knowledge::default());
+            transaction(&item(r#"{"type":"transaction"}"#, &format!("{{{times},{TRACE},{}}}", child.replace("CHILD", child_start))));
         assert_eq!(spans_of(&fact).iter().map(|row| (row.start_us, row.end_us)).collect::<Vec<_>>(), want, "{times} {child_start}");
         let refused = fact.outcomes.iter().all(|outcome| outcome.reason.as_deref() == Some("invalid_transaction"));
         assert_eq!(refused, want.is_empty(), "{times} {child_start}");
@@ -239,7 +239,7 @@ fn keys_and_names_come_once() {
         "spans":[{{"trace_id":"5b8efff798038103d269b633813fc60c","span_id":"aaaaaaaaaaaaaaaa","start_timestamp":1795329998,"data":{{"a":"","n":1}},"tags":{{"a":"tag","n":"tag","m":2}}}}]}}"#,
         TRACE.replace(r#""op""#, r#""data":{"a":"","b":true},"op""#)
     );
-    let fact = transaction(&item(r#"{"type":"transaction"}"#, &payload), &Knowledge::default());
+    let fact = transaction(&item(r#"{"type":"transaction"}"#, &payload));
     let [segment, child] = spans_of(&fact) else { panic!("{fact:?}") };
     let values = |row: &SpanRow, key: &str| row.attributes.text.iter().filter(|(k, _)| k == key).map(|(_, v)| v.clone()).collect::<Vec<_>>();
     assert_eq!((values(segment, "a"), values(segment, "b"), segment.attributes.boolean.len()), (vec![String::new()], vec![], 1));

@@ -233,7 +233,7 @@ impl Sides {
             known.iter().for_each(|known| slots.unite(param.slot, *known));
             known.is_none()
         });
-        self.right.filter.retain(|condition| !equality(condition).is_some_and(|(expr, value)| said(&expr, &value).is_some()));
+        self.right.filter.retain(|condition| equality(condition).is_none_or(|(expr, value)| said(&expr, &value).is_none()));
         if !carry_right {
             self.right.restore_params(slots);
         }

@@ -1,7 +1,7 @@
 //! Cases that others have written for their streaming SQL: sqllogictest files from the folder that `WEIR_THIRD_PARTY_CASES` names.
 //!
 //! The tables that a case creates become tables here, its materialized views subscriptions. What it inserts, updates and deletes are
-//! ticks; after each, what it asks of its views is asked of the rows that are maintained. `docs/third-party-cases.md` says what came of it.
+//! ticks; after each, what it asks of its views is asked of the rows that are maintained. See `docs/third-party-cases.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -28,6 +28,8 @@ async fn start(dir: &Path) -> Program {
     catalog.create_first_project(1).await.unwrap();
     let (journal, _) = Journal::open(Options::new(dir.join("journal"))).unwrap();
     let options = GraphOptions {
+        share: weir_dataflow::Share::All,
+        knowledge: weir_operators::interpret::Knowledge::default(),
         workers: 1,
         lake: dir.join("lake"),
         commit_age_max: Duration::from_secs(3600),
@@ -36,7 +38,7 @@ async fn start(dir: &Path) -> Program {
     };
     let graph = Graph::start(options, catalog.clone(), journal.clone()).await.unwrap();
     let engine = Engine::new(graph.snapshots(), EngineOptions { spill: dir.join("spill"), ..EngineOptions::default() }).unwrap();
-    let (keeper, taking_up) = Keeper::start(catalog.clone(), graph.subscriptions(), &engine).await.unwrap();
+    let (keeper, taking_up) = Keeper::start(catalog.clone(), graph.subscriptions(), &engine, false).await.unwrap();
     taking_up.await.unwrap();
     engine.set_subscriptions(Arc::<Keeper>::clone(&keeper));
     Program { catalog, graph, journal, engine, keeper }
@@ -104,7 +106,8 @@ async fn changes_at_a_time_are_all_made_and_one_that_fails_leaves_nothing() {
     let (new, compiled) = program.new("s");
     keeper.create(new, compiled.clone()).await.unwrap();
     let before = keeper.find(1, "s").unwrap();
-    let alter = |setting: &'static str| async move { engine.query(&scope, &format!("ALTER SUBSCRIPTION s SET ({setting})")).await.map(drop).unwrap() };
+    let of = &scope;
+    let alter = |setting: &'static str| async move { engine.query(of, &format!("ALTER SUBSCRIPTION s SET ({setting})")).await.map(drop).unwrap() };
     tokio::join!(alter("severity = 'warning'"), alter("\"for\" = '5 minutes'"), alter("min_interval = '7 minutes'"));
     let after = keeper.find(1, "s").unwrap();
     assert_eq!((after.options.severity.as_deref(), after.options.for_ms, after.options.min_interval_ms), (Some("warning"), 300_000, 420_000));

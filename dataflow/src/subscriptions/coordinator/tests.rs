@@ -39,6 +39,7 @@ impl Stage {
         let (sender, notices) = sync_channel(1024);
         let shared = Arc::new(Shared::new(sender));
         let coordinator = Coordinator {
+            own: None,
             notices,
             shared: Arc::clone(&shared),
             mailboxes: (0..workers).map(|_| Arc::default()).collect(),
@@ -47,7 +48,7 @@ impl Stage {
             snapshots: Snapshots::new(Snapshot { tick_ms: 1, ..Snapshot::default() }),
             progress: Arc::default(),
             runtime: Handle::current(),
-            state: State::new(workers, RestoredAlerts::default(), 1, BTreeMap::new(), 0),
+            state: State::new(workers, RestoredAlerts::default(), 1, BTreeMap::new(), Some(BTreeMap::new())),
         };
         Self { coordinator, subscriptions: Subscriptions { shared }, rows: Vec::new(), _dir: dir }
     }
