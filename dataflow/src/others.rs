@@ -45,6 +45,7 @@ pub(crate) struct Own {
     pub(crate) partitions: BTreeSet<u16>,
     pub(crate) generation: i64,
     pub(crate) journal: Journal,
+    pub(crate) catalog: Catalog,
     /// The projects by their slugs.
     pub(crate) slugs: Arc<RwLock<BTreeMap<String, u64>>>,
 }
@@ -57,15 +58,27 @@ impl Own {
 
     /// Whether the alert of a key is this process's: its project is. Keys without a project are nobody's.
     pub(crate) fn holds_key(&self, key: &str) -> bool {
-        let Ok(serde_json::Value::Object(columns)) = serde_json::from_str(key) else { return false };
-        let of_slug = |slug: &str| self.slugs.read().unwrap_or_else(PoisonError::into_inner).get(slug).copied();
-        let by_id = columns.get("project_id").and_then(serde_json::Value::as_u64);
-        by_id.or_else(|| columns.get("project").and_then(serde_json::Value::as_str).and_then(of_slug)).is_some_and(|project_id| self.holds(project_id))
+        self.project_of(key).flatten().is_some_and(|project_id| self.holds(project_id))
+    }
+
+    /// Whether a key names a project that is newer than what was learnt.
+    pub(crate) fn is_new(&self, key: &str) -> bool {
+        self.project_of(key) == Some(None)
+    }
+
+    /// The project that a key names, if it names one; nothing in it where its slug is not known.
+    fn project_of(&self, key: &str) -> Option<Option<u64>> {
+        let Ok(serde_json::Value::Object(columns)) = serde_json::from_str(key) else { return None };
+        if let Some(project_id) = columns.get("project_id").and_then(serde_json::Value::as_u64) {
+            return Some(Some(project_id));
+        }
+        let slug = columns.get("project").and_then(serde_json::Value::as_str)?;
+        Some(self.slugs.read().unwrap_or_else(PoisonError::into_inner).get(slug).copied())
     }
 
     /// Learns the slugs of new projects.
-    pub(crate) async fn learn(&self, catalog: &Catalog) -> Result<(), CatalogError> {
-        let slugs = catalog.projects().await?.into_iter().map(|row| (row.project.slug, row.project.project_id)).collect();
+    pub(crate) async fn learn(&self) -> Result<(), CatalogError> {
+        let slugs = self.catalog.projects().await?.into_iter().map(|row| (row.project.slug, row.project.project_id)).collect();
         *self.slugs.write().unwrap_or_else(PoisonError::into_inner) = slugs;
         Ok(())
     }
@@ -125,7 +138,7 @@ impl Others {
     fn look(&self, seen: &mut Option<Commits>) -> Result<Option<Committed>, OthersError> {
         // What queries see is asked before the catalog: a file that they saw and the catalog does not name was replaced.
         let shown = self.snapshots.latest();
-        self.runtime.block_on(self.own.learn(&self.catalog))?;
+        self.runtime.block_on(self.own.learn())?;
         let now = self.runtime.block_on(self.catalog.commits())?;
         if seen.as_ref() == Some(&now) {
             return Ok(None);

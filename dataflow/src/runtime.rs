@@ -181,8 +181,8 @@ impl Graph {
         let (worker_states, inputs) = worker_states(&options, &restored, &cold)?;
         let mut tables = restored_tables(&restored, cold, start.clone())?;
         if shared {
-            let own = Own { partitions, generation, journal: journal.clone(), slugs: Arc::default() };
-            own.learn(&catalog).await?;
+            let own = Own { partitions, generation, journal: journal.clone(), catalog: catalog.clone(), slugs: Arc::default() };
+            own.learn().await?;
             tables.own = Some(own);
         }
         let known = |state: &String| {

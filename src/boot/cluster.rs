@@ -229,6 +229,12 @@ impl Member {
 
     /// Ends the graph with a last commit, agrees with the others on what this process holds, and starts it from the last commits.
     async fn change(&mut self, change: Change, running: &Running, options: &GraphOptions, engine: &Engine) -> anyhow::Result<()> {
+        // Statements about subscriptions wait until the next graph is there.
+        let keeper = self.keeper.clone();
+        let _held = match &keeper {
+            Some(keeper) => Some(keeper.hold().await),
+            None => None,
+        };
         let mut graph = running.graph.lock().await;
         if running.stopping.load(SeqCst) {
             return Ok(());
@@ -251,10 +257,9 @@ impl Member {
         let new =
             Graph::start_again(options, self.catalog.clone(), self.journal.clone(), running.snapshots.clone()).await.context("the graph does not start")?;
         *running.progress.write().unwrap_or_else(PoisonError::into_inner) = new.progress();
-        let (keeper, _) =
-            subscriptions::Keeper::start(self.catalog.clone(), new.subscriptions(), engine, true).await.context("subscriptions cannot be taken up")?;
-        self.keeper = Some(Arc::clone(&keeper));
-        engine.set_subscriptions(keeper);
+        if let Some(keeper) = &keeper {
+            keeper.go_on(new.subscriptions(), engine).await.context("subscriptions cannot be taken up")?;
+        }
         running.deliver(self.held.contains(&MAINTENANCE)).await?;
         *graph = Some(new);
         Ok(())

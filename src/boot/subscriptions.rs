@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use tokio::sync::OwnedRwLockWriteGuard;
 use tokio::task::JoinHandle;
 use weir_catalog::{AlertQuery, Catalog};
 use weir_dataflow::Subscriptions;
@@ -25,7 +26,8 @@ use super::now_ms;
 #[derive(Debug, Clone)]
 pub struct Keeper {
     catalog: Catalog,
-    running: Subscriptions,
+    /// Those of the graph that runs, which may be another one after a while.
+    running: Arc<RwLock<Subscriptions>>,
     /// Whether other processes have some of the projects.
     shared: bool,
     /// Shared by whoever changes a subscription here, and held alone by whoever takes up what other processes changed: nobody takes the
@@ -57,7 +59,7 @@ impl Keeper {
     pub async fn start(catalog: Catalog, running: Subscriptions, engine: &Engine, shared: bool) -> anyhow::Result<(Arc<Self>, JoinHandle<()>)> {
         let defined: Vec<Arc<Subscription>> = catalog.subscriptions().await?.into_iter().map(Arc::new).collect();
         let names = defined.iter().map(|definition| ((definition.org_id, definition.name.clone()), Named::new(Arc::clone(definition)))).collect();
-        let keeper = Self { catalog, running, shared, changing: Arc::default(), names: Arc::new(RwLock::new(names)) };
+        let keeper = Self { catalog, running: Arc::new(RwLock::new(running)), shared, changing: Arc::default(), names: Arc::new(RwLock::new(names)) };
         let taking_up = tokio::spawn(keeper.clone().take_up(engine.clone(), defined));
         Ok((Arc::new(keeper), taking_up))
     }
@@ -66,12 +68,12 @@ impl Keeper {
         let ids: Vec<SubscriptionId> = defined.iter().map(|definition| definition.id).collect();
         let compiling = tokio::task::spawn_blocking(move || compile_all(&engine, defined)).await;
         let Ok((compiled, broken)) = compiling else { return tracing::error!("compiling the subscriptions panicked") };
-        if let Err(error) = self.running.take_up(compiled).await {
+        if let Err(error) = self.running().take_up(compiled).await {
             tracing::error!(%error, "subscriptions were not taken up");
         }
         for (definition, why) in broken {
             tracing::warn!(subscription = definition.name, why, "a subscription cannot be compiled any more");
-            if let Err(error) = self.running.broken(definition, why).await {
+            if let Err(error) = self.running().broken(definition, why).await {
                 tracing::error!(%error, "a subscription that cannot be compiled was not told of");
             }
         }
@@ -79,6 +81,24 @@ impl Keeper {
         for id in ids.into_iter().filter(|id| self.by_id(*id).is_none()) {
             self.end(id).await;
         }
+    }
+
+    /// Lets nobody change a subscription until what is returned is dropped: the graph is about to be another one.
+    pub async fn hold(&self) -> OwnedRwLockWriteGuard<()> {
+        Arc::clone(&self.changing).write_owned().await
+    }
+
+    /// Goes on with another graph: takes up what the catalog holds.
+    pub async fn go_on(&self, running: Subscriptions, engine: &Engine) -> anyhow::Result<()> {
+        let defined: Vec<Arc<Subscription>> = self.catalog.subscriptions().await?.into_iter().map(Arc::new).collect();
+        *self.write() = defined.iter().map(|definition| ((definition.org_id, definition.name.clone()), Named::new(Arc::clone(definition)))).collect();
+        *self.running.write().unwrap_or_else(PoisonError::into_inner) = running;
+        drop(tokio::spawn(self.clone().take_up(engine.clone(), defined)));
+        Ok(())
+    }
+
+    fn running(&self) -> Subscriptions {
+        self.running.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Names> {
@@ -108,14 +128,14 @@ impl Keeper {
         for compiled in compiled {
             let definition = Arc::clone(&compiled.definition);
             match known.contains_key(&definition.id) {
-                true => self.running.replace(compiled).await?,
-                false => self.running.install(vec![compiled]).await?,
+                true => self.running().replace(compiled).await?,
+                false => self.running().install(vec![compiled]).await?,
             }
             self.remember(definition);
         }
         for (definition, why) in broken {
             self.remember(Arc::clone(&definition));
-            self.running.broken(definition, why).await?;
+            self.running().broken(definition, why).await?;
         }
         Ok(())
     }
@@ -145,7 +165,7 @@ impl Keeper {
 
     /// Ends what runs of a subscription, if anything does.
     async fn end(&self, id: SubscriptionId) {
-        if let Err(error) = self.running.remove(id).await {
+        if let Err(error) = self.running().remove(id).await {
             tracing::debug!(%error, "a dropped subscription did not run");
         }
     }
@@ -156,7 +176,7 @@ impl Keeper {
         let id = definition.id;
         // From here on it can be looked up and dropped, however long its rows take.
         self.remember(Arc::clone(&definition));
-        let installed = self.running.install(vec![joined(definition, compiled)]).await;
+        let installed = self.running().install(vec![joined(definition, compiled)]).await;
         if self.by_id(id).is_none() {
             // Whoever dropped it may have come before it was there to be removed.
             self.end(id).await;
@@ -183,7 +203,7 @@ impl Keeper {
         let Changed { query, options, meaning } = changed;
         let after = self.catalog.alter_subscription(before.id, &query, &options, meaning).await.map_err(|e| e.to_string())?;
         let after = Arc::new(after);
-        if let Err(error) = self.running.replace(joined(Arc::clone(&after), compiled)).await {
+        if let Err(error) = self.running().replace(joined(Arc::clone(&after), compiled)).await {
             if self.by_id(before.id).is_none() {
                 return Err(DROPPED_MEANWHILE.to_owned());
             }
@@ -280,17 +300,17 @@ impl SubscriptionControl for Keeper {
     }
 
     fn state(&self, id: SubscriptionId) -> Option<SubscriptionState> {
-        let state = self.running.state(id)?;
+        let state = self.running().state(id)?;
         Some(SubscriptionState { state: state.status.as_str().to_owned(), rows: state.rows, error: state.error })
     }
 
     fn rows(&self, id: SubscriptionId) -> Option<LiveRows> {
-        let rows = self.running.rows(id)?;
+        let rows = self.running().rows(id)?;
         Some(LiveRows { schema: rows.schema, batches: rows.batches, tick_ms: rows.tick_ms })
     }
 
     fn watch(&self, id: SubscriptionId) -> Option<BoxStream<'static, Result<LiveChanges, String>>> {
-        let watch = self.running.watch(id)?;
+        let watch = self.running().watch(id)?;
         let events = futures::stream::unfold(watch, |mut watch| async move { watch.next().await.map(|event| (event, watch)) });
         let changes = events.map(|event| {
             Ok(match event {
@@ -304,7 +324,7 @@ impl SubscriptionControl for Keeper {
     }
 
     fn usage(&self, shape: &Shape) -> Option<TemplateUsage> {
-        let usage = self.running.usage(shape)?;
+        let usage = self.running().usage(shape)?;
         Some(TemplateUsage { subscriptions: usage.subscriptions, groups: usage.groups, state_bytes: usage.state_bytes })
     }
 

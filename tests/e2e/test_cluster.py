@@ -149,6 +149,33 @@ def test_one_that_was_taken_for_dead_is_fenced_out_when_it_wakes(pair):
     until_both_have(pair, set(before) | sent)
 
 
+def test_a_subscription_is_kept_by_both_and_each_alert_is_recorded_once(pair):
+    first, second = pair
+    first.start()
+    second.start()
+    until("they share", lambda: share(first, second))
+    query = "SELECT {} count(*) AS n FROM errors WHERE received > now() - INTERVAL '1 hour' GROUP BY {}level HAVING count(*) > 0"
+    refused = first.ask("CREATE SUBSCRIPTION all_levels AS " + query.format("level,", ""))
+    assert refused.returncode != 0 and "add project or project_id to its GROUP BY" in refused.stderr, refused.stderr
+    # After a handover, or in the middle of one.
+    first.query("CREATE SUBSCRIPTION levels AS " + query.format("project, level,", "project, "))
+    until("the second has it", lambda: [row["name"] for row in second.query("SHOW SUBSCRIPTIONS")] == ["levels"])
+    shops = projects(first)
+    sent = send_to_all(first, shops) | send_to_all(second, shops)
+
+    def fired():
+        return sorted((row["key"], row["kind"]) for row in first.query("SELECT key, kind FROM alerts"))
+
+    until("each shop's alert fires", lambda: len(fired()) >= len(shops))
+    # A handover fires nothing again.
+    assert second.stop() == 0
+    until("the first has everything again", lambda: held(first) == {0, 1, 2, 3})
+    until_both_have([first], sent | send_to_all(first, shops))
+    time.sleep(LEASE_S)
+    assert len(fired()) == len(shops) and {kind for _, kind in fired()} == {"fired"}, fired()
+    first.query("DROP SUBSCRIPTION levels")
+
+
 def test_a_lease_without_a_topic_is_refused(fresh):
     weir = fresh(env={"WEIR_CLUSTER__LEASE": "5s"}).serve()
     assert weir.process.wait(60) != 0

@@ -147,6 +147,12 @@ impl Coordinator {
     /// Lets the alerts see what changed at a tick.
     pub(super) fn alert(&mut self, tick: Time, live: &mut Live, mut touched: Touched) {
         let mut recorded = Recorded::default();
+        if let Some(own) = &self.own
+            && touched.keys.values().flatten().any(|key| own.is_new(key))
+            && let Err(error) = self.runtime.block_on(own.learn())
+        {
+            tracing::warn!(%error, "whose alerts of a new project are is not known; the next change of a row tells");
+        }
         for id in mem::take(&mut self.state.unseen) {
             touched.keys.remove(&id);
             touched.failures.insert(id);
