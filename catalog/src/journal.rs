@@ -29,7 +29,6 @@ impl Catalog {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::lake_commit::Commit;
     use crate::testing::{Place, in_both_databases};
 
