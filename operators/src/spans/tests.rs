@@ -214,8 +214,7 @@ fn times_of_a_transaction() {
     let received_us = 1_795_330_000_000_000;
     let child = r#""spans":[{"trace_id":"5b8efff798038103d269b633813fc60c","span_id":"aaaaaaaaaaaaaaaa","start_timestamp":CHILD,"timestamp":null}]"#;
     let check = |times: &str, child_start: &str, want: &[(i64, i64)]| {
-        let fact =
-            transaction(&item(r#"{"type":"transaction"}"#, &format!("{{{times},{TRACE},{}}}", child.replace("CHILD", child_start))));
+        let fact = transaction(&item(r#"{"type":"transaction"}"#, &format!("{{{times},{TRACE},{}}}", child.replace("CHILD", child_start))));
         assert_eq!(spans_of(&fact).iter().map(|row| (row.start_us, row.end_us)).collect::<Vec<_>>(), want, "{times} {child_start}");
         let refused = fact.outcomes.iter().all(|outcome| outcome.reason.as_deref() == Some("invalid_transaction"));
         assert_eq!(refused, want.is_empty(), "{times} {child_start}");
