@@ -181,10 +181,10 @@ const POSTGRES_SESSION: &str = "
 SELECT set_config('application_name', 'weir', false) WHERE current_setting('application_name') = '';
 -- A commit is on disk when it returns, as above. What is stricter than that stays.
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
--- Nobody waits for ever: not for a lock, not for a statement, and the others not for a transaction whose process has gone silent.
-SET lock_timeout = '10s';
+-- Nobody waits for ever. A process that stands still with the lock loses it before the others cease to wait for it.
+SET lock_timeout = '15s';
 SET statement_timeout = '120s';
-SET idle_in_transaction_session_timeout = '30s';
+SET idle_in_transaction_session_timeout = '5s';
 SET tcp_keepalives_idle = 15;
 SET tcp_keepalives_interval = 5;
 SET tcp_keepalives_count = 3;
