@@ -406,7 +406,18 @@ pub(crate) mod tests {
         writing.commit().await.unwrap();
     }
 
-    in_both_databases!(a_catalog_is_opened_where_there_is_one, a_connection_that_is_dropped_leaves_no_lock);
+    /// SQLite's lock belongs to a process of the same machine, which ends or goes on.
+    async fn a_writer_that_stands_still_loses_the_lock(place: Place) {
+        let (still, next) = (place.open().await, place.open().await);
+        if still.dialect == Dialect::Sqlite {
+            return;
+        }
+        let writing = still.begin_writing().await.unwrap();
+        next.begin_writing().await.unwrap().commit().await.unwrap();
+        assert!(writing.commit().await.unwrap_err().is_transient());
+    }
+
+    in_both_databases!(a_writer_that_stands_still_loses_the_lock, a_catalog_is_opened_where_there_is_one, a_connection_that_is_dropped_leaves_no_lock);
 
     #[tokio::test]
     async fn a_server_that_is_away_is_named_without_its_password() {
