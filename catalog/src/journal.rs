@@ -29,20 +29,20 @@ impl Catalog {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::lake_commit::Commit;
+    use crate::testing::{Place, in_both_databases};
 
-    #[tokio::test]
-    async fn the_first_journal_stays() {
-        let dir = tempfile::tempdir().unwrap();
-        let catalog = Catalog::open(&dir.path().join("catalog.sqlite")).await.unwrap();
+    async fn the_first_journal_stays(place: Place) {
+        let catalog = place.open().await;
         assert_eq!((catalog.journal().await.unwrap(), catalog.has_commits().await.unwrap()), (None, false));
         assert_eq!(catalog.set_journal("a").await.unwrap(), "a");
         assert_eq!(catalog.set_journal("b").await.unwrap(), "a");
         assert_eq!(catalog.journal().await.unwrap().as_deref(), Some("a"));
-        let lake = catalog.ensure_lake(&[], dir.path()).await.unwrap();
+        let lake = catalog.ensure_lake(&[], place.dir()).await.unwrap();
         let generation = catalog.take_partitions(&[0], 1).await.unwrap();
         catalog.commit(&lake, &Commit { generation, offsets: [(0, 1)].into(), ..Commit::default() }).await.unwrap();
         assert!(catalog.has_commits().await.unwrap());
     }
+
+    in_both_databases!(the_first_journal_stays);
 }

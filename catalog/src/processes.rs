@@ -102,15 +102,14 @@ impl Catalog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{Place, in_both_databases};
 
     fn set<const N: usize>(partitions: [u16; N]) -> BTreeSet<u16> {
         partitions.into()
     }
 
-    #[tokio::test]
-    async fn partitions_have_one_holder_each() {
-        let dir = tempfile::tempdir().unwrap();
-        let catalog = Catalog::open(&dir.path().join("catalog.sqlite")).await.unwrap();
+    async fn partitions_have_one_holder_each(place: Place) {
+        let catalog = place.open().await;
         let nobody = BTreeSet::new();
         assert_eq!(catalog.beat("a", 1).await.unwrap().beats, [("a".to_owned(), 1)].into());
         assert_eq!(catalog.claim_partitions("a", &set([0, 1, 2]), &nobody).await.unwrap(), set([0, 1, 2]));
@@ -130,4 +129,6 @@ mod tests {
     fn nobody_holds() -> BTreeSet<u16> {
         BTreeSet::new()
     }
+
+    in_both_databases!(partitions_have_one_holder_each);
 }

@@ -31,11 +31,12 @@ def pair(fresh, broker):
         "WEIR_CLUSTER__LEASE": f"{LEASE_S}s",
         "WEIR_COMMIT__MAX_AGE": "1s",
     }
-    first, second = fresh(env=env), fresh(env=env)
+    first = fresh(env=env)
+    second = fresh(env=env, catalog_url=first.catalog_url)
     for weir in (first, second):
         weir.env["WEIR_STORE__URL"] = str(first.data / "lake")
         weir.data.mkdir()
-    for name in ("catalog.sqlite", "catalog.key"):
+    for name in ("catalog.key",) if first.catalog_url else ("catalog.sqlite", "catalog.key"):
         (second.data / name).symlink_to(first.data / name)
     return first, second
 

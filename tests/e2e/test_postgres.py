@@ -175,7 +175,7 @@ def test_a_process_whose_partition_was_taken_over_commits_no_more(in_postgres, f
         first.post(f"/api/{project.id}/envelope/", error(release="lost@1")[0], project.auth)
     assert first.process.wait(UNTIL_S) == 1
     assert "another weir process has taken this partition over" in first.said()
-    assert second.catalog("SELECT generation FROM weir_partition_owner") == [["2"]]
+    assert second.catalog("SELECT generation FROM weir_partition_owner WHERE partition_id = 0") == [["2"]]
     second.kill()
     second.start()
     second.until("SELECT count(*) AS n FROM errors WHERE release = 'load@1'", 2)
