@@ -45,7 +45,7 @@ async fn start(dir: &Path) -> Program {
 }
 
 impl Program {
-    fn new(&self, name: &str) -> (NewSubscription, CompiledQuery) {
+    fn described(&self, name: &str) -> (NewSubscription, CompiledQuery) {
         let options = SubscriptionOptions::default();
         let compiled = self.engine.compile(&scope(), QUERY, &options).unwrap();
         let new = NewSubscription { name: name.to_owned(), query: QUERY.to_owned(), options, org_id: 1, projects: None, created_by: "test".to_owned() };
@@ -78,7 +78,7 @@ async fn a_statement_whose_client_goes_away_is_carried_out_all_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let program = start(dir.path()).await;
     let keeper = &program.keeper;
-    let (new, compiled) = program.new("s");
+    let (new, compiled) = program.described("s");
     {
         let creating = keeper.create(new, compiled.clone());
         futures::pin_mut!(creating);
@@ -103,7 +103,7 @@ async fn changes_at_a_time_are_all_made_and_one_that_fails_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let program = start(dir.path()).await;
     let (keeper, engine, scope) = (&program.keeper, &program.engine, scope());
-    let (new, compiled) = program.new("s");
+    let (new, compiled) = program.described("s");
     keeper.create(new, compiled.clone()).await.unwrap();
     let before = keeper.find(1, "s").unwrap();
     let of = &scope;
