@@ -280,6 +280,10 @@ class Ledger:
     def check_alerts(self):
         """Every transition is told, under one id with one body, in order; what fires resolves before it fires again."""
         weir, hook = self.weir, self.hook
+        # The last of what comes and goes has gone, and everybody was told.
+        weir.until("SELECT count(*) AS n FROM subscription('flapping')", 0)
+        unresolved = "SELECT count(*) FILTER (WHERE kind = 'fired') - count(*) FILTER (WHERE kind = 'resolved') AS n FROM alerts WHERE subscription = 'flapping'"
+        weir.until(unresolved, 0)
         weir.until("SELECT count(*) AS n FROM alerts WHERE delivered_time IS NULL", 0)
         history = weir.query("SELECT id, subscription, key, kind, fired_time FROM alerts ORDER BY fired_time")
         ids = [a["id"] for a in history]

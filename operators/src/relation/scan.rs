@@ -10,7 +10,7 @@ use weir_protocol::limits::CLOCK_AHEAD_MS;
 
 use super::codec::batch_of;
 use super::edge::{Delta, Deltas, Flaws, each_or_flaw, take_rows};
-use super::evaluate::Projection;
+use super::evaluate::{Projection, evaluate};
 use super::flaw::{Flaw, FlawUpdate, Owner, shown};
 use super::message::Message;
 use super::meter::Meter;
@@ -200,6 +200,10 @@ impl Scanner {
         if let Some(edges) = &self.window {
             let width = self.schema.fields().len();
             let times = salvaged.column(width).as_primitive::<Int64Type>();
+            if times.is_null(0) && evaluate(&self.projection.columns[width], row).is_ok() {
+                // It says no time, so it is in no window, whatever else fails of it.
+                return None;
+            }
             // A row whose time is what fails stays as long as one of now would.
             let time = if times.is_valid(0) { times.value(0) } else { i64::try_from(now).unwrap_or(i64::MAX) };
             let received = received_at(edges.has_received.then(|| salvaged.column(width + 1).as_primitive::<Int64Type>()), 0, now);
