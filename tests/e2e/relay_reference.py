@@ -6,7 +6,7 @@ The options are those of a processing Relay of a self-hosted Sentry, as far as t
 
 import json
 
-from sentry_relay.processing import GeoIpLookup, StoreNormalizer
+from sentry_relay.processing import StoreNormalizer
 
 from odd_events import T
 
@@ -28,9 +28,8 @@ OPTIONS = {
 class Reference:
     """The package with options."""
 
-    def __init__(self, places=None, **options):
-        """`places` is the path of a database of the places of addresses."""
-        self.normalizer = StoreNormalizer(places and GeoIpLookup.from_path(places), **{**OPTIONS, **options})
+    def __init__(self, **options):
+        self.normalizer = StoreNormalizer(**{**OPTIONS, **options})
 
     def normalised(self, payload):
         """The event, or None where Relay refuses it."""

@@ -9,7 +9,9 @@ import pathlib
 import subprocess
 
 import pytest
-from envelopes import parse, recorded
+from envelopes import error, parse, recorded
+from mmdb_writer import MMDBWriter
+from netaddr import IPSet
 from odd_events import odd_events
 from relay_reference import MISSING, Reference, comparable, differences, given
 
@@ -173,14 +175,24 @@ def places_of_addresses(path):
 
 
 def test_places_of_addresses(tmp_path):
+    """Relay's package takes a database of places and fills in nothing from this one, so there is nothing to compare with."""
     places = places_of_addresses(tmp_path / "places.mmdb")
-    users = [{"ip_address": ip} for ip in ("81.2.69.142", "2001:db8::1", "81.2.70.1", "8.8.8.8", "::ffff:81.2.69.142", "127.0.0.1", "nonsense", None)]
-    users += [{"ip_address": "81.2.69.142", "geo": geo} for geo in ({"country_code": "DE"}, {}, None, "x", {"unknown": 1})] + [{"id": "1"}]
-    payloads = [json.dumps({"user": user}) for user in users]
-    reference, ours = Reference(places), normalised(payloads, places)
-    differing = [(user, unexplained(one, reference.normalised(payload))) for user, payload, one in zip(users, payloads, ours)]
-    assert not any(found for _, found in differing), said(differing)
-    assert ours[0]["user"]["geo"] == {"country_code": "AT", "city": "Vienna", "subdivision": "Vienna State", "region": "Austria"}
+    vienna = {"country_code": "AT", "city": "Vienna", "subdivision": "Vienna State", "region": "Austria"}
+    cases = [
+        ({"ip_address": "81.2.69.142"}, vienna),
+        ({"ip_address": "::ffff:81.2.69.142"}, None),
+        ({"ip_address": "2001:db8::1"}, {"country_code": "AT", "region": "Austria"}),
+        ({"ip_address": "81.2.70.1"}, None),  # no English name
+        ({"ip_address": "8.8.8.8"}, None),
+        ({"ip_address": "127.0.0.1"}, None),
+        ({"ip_address": "nonsense"}, None),
+        ({"id": "1"}, None),
+        ({"ip_address": "81.2.69.142", "geo": {"country_code": "DE"}}, {"country_code": "DE"}),
+        ({"ip_address": "81.2.69.142", "geo": {}}, vienna),
+        ({"ip_address": "81.2.69.142", "geo": None}, vienna),
+    ]
+    for (user, want), event in zip(cases, normalised([json.dumps({"user": user}) for user, _ in cases], places)):
+        assert event.get("user", {}).get("geo") == want, user
 
 
 def test_the_program_fills_in_places(fresh, tmp_path):
