@@ -1,7 +1,7 @@
 //! Organisations and projects.
 
 use serde::Serialize;
-use sqlx::Row;
+use sqlx::{AnyConnection, Row};
 use weir_protocol::ids::{OrgId, ProjectId, PublicKey, hex};
 use weir_protocol::record::Project;
 
@@ -35,17 +35,47 @@ pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N], CatalogError> {
     Ok(bytes)
 }
 
+/// Inserts a project with one key into the first organisation.
+async fn insert_project(connection: &mut AnyConnection, slug: &str, now_ms: u64) -> Result<ProjectRow, CatalogError> {
+    let org_id: OrgId = 1;
+    let public_key = PublicKey(random_bytes()?);
+    let inserted: Option<i64> = sqlx::query_scalar(
+        "INSERT INTO weir_project (org_id, slug, retention_days, allowed_domains, created_ms) VALUES ($1, $2, $3, '[\"*\"]', $4) ON CONFLICT DO NOTHING RETURNING id",
+    )
+    .bind(org_id as i64)
+    .bind(slug)
+    .bind(i64::from(RETENTION_DAYS))
+    .bind(now_ms as i64)
+    .fetch_optional(&mut *connection)
+    .await?;
+    let project_id = inserted.ok_or_else(|| CatalogError::Exists { kind: "project", name: slug.to_owned() })?;
+    sqlx::query("INSERT INTO weir_project_key (project_id, public_key, enabled, created_ms) VALUES ($1, $2, 1, $3)")
+        .bind(project_id)
+        .bind(hex(&public_key.0))
+        .bind(now_ms as i64)
+        .execute(&mut *connection)
+        .await?;
+    let project = Project { org_id, project_id: project_id as ProjectId, slug: slug.to_owned(), retention_days: RETENTION_DAYS };
+    Ok(ProjectRow { project, public_key })
+}
+
 impl Catalog {
-    /// Creates the organisation and the project `default` where there is no organisation yet; says whether it did.
+    /// Creates the organisation and the project `default` where there is no project yet; says whether it did.
+    ///
+    /// Both are made in one transaction: a start that is cut off in the middle leaves neither, and the next one makes both.
     pub async fn create_first_project(&self, now_ms: u64) -> Result<bool, CatalogError> {
-        let created = sqlx::query("INSERT INTO weir_organization (id, slug, created_ms) VALUES (1, 'weir', $1) ON CONFLICT DO NOTHING")
+        let mut writing = self.begin_writing().await?;
+        sqlx::query("INSERT INTO weir_organization (id, slug, created_ms) VALUES (1, 'weir', $1) ON CONFLICT DO NOTHING")
             .bind(now_ms as i64)
-            .execute(&self.pool)
+            .execute(&mut *writing)
             .await?;
-        if created.rows_affected() == 0 {
+        // Projects are never removed, so that there is none tells of a first start.
+        let projects: i64 = sqlx::query_scalar("SELECT count(*) FROM weir_project").fetch_one(&mut *writing).await?;
+        if projects > 0 {
             return Ok(false);
         }
-        self.create_project("default", now_ms).await?;
+        insert_project(&mut writing, "default", now_ms).await?;
+        writing.commit().await?;
         Ok(true)
     }
 
@@ -54,31 +84,13 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError::InvalidName`] and [`CatalogError::Exists`].
     pub async fn create_project(&self, slug: &str, now_ms: u64) -> Result<ProjectRow, CatalogError> {
-        let org_id: OrgId = 1;
         if !is_slug(slug) {
             return Err(CatalogError::InvalidName { kind: "project", name: slug.to_owned() });
         }
-        let public_key = PublicKey(random_bytes()?);
-        let mut transaction = self.begin_writing().await?;
-        let inserted: Option<i64> = sqlx::query_scalar(
-            "INSERT INTO weir_project (org_id, slug, retention_days, allowed_domains, created_ms) VALUES ($1, $2, $3, '[\"*\"]', $4) ON CONFLICT DO NOTHING RETURNING id",
-        )
-        .bind(org_id as i64)
-        .bind(slug)
-        .bind(i64::from(RETENTION_DAYS))
-        .bind(now_ms as i64)
-        .fetch_optional(&mut *transaction)
-        .await?;
-        let project_id = inserted.ok_or_else(|| CatalogError::Exists { kind: "project", name: slug.to_owned() })?;
-        sqlx::query("INSERT INTO weir_project_key (project_id, public_key, enabled, created_ms) VALUES ($1, $2, 1, $3)")
-            .bind(project_id)
-            .bind(hex(&public_key.0))
-            .bind(now_ms as i64)
-            .execute(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
-        let project = Project { org_id, project_id: project_id as ProjectId, slug: slug.to_owned(), retention_days: RETENTION_DAYS };
-        Ok(ProjectRow { project, public_key })
+        let mut writing = self.begin_writing().await?;
+        let row = insert_project(&mut writing, slug, now_ms).await?;
+        writing.commit().await?;
+        Ok(row)
     }
 
     /// All projects in the order of their ids.

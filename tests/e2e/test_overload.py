@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import threading
+import os
 import time
 
 import pytest
@@ -92,7 +93,9 @@ def test_a_graph_that_stands_still(fresh):
     said = weir.get("/_health/?full")
     assert said.status == 503 and said.json()["graph"]["paused"] and "journal is full" in said.json()["journal"]["error"], said
     assert said.json()["journal"]["bytes"] <= 140 * MIB
-    refusal = weir.post(f"/api/{weir.project.id}/envelope/", envelope(("event", event())), weir.project.auth)
+    # One that is larger than what may be left: those that were refused were, too.
+    large = envelope(("event", event(extra={"noise": os.urandom(200_000).hex()})))
+    refusal = weir.post(f"/api/{weir.project.id}/envelope/", large, weir.project.auth)
     assert refusal.status == 503 and int(refusal.headers["Retry-After"]) > 0
     # Queries are answered meanwhile, from what was read before.
     assert weir.value("SELECT count(*) AS n FROM errors") > 0
