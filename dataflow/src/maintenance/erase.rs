@@ -44,6 +44,9 @@ struct Remaining {
     shown: Shown,
 }
 
+/// More than any snapshot is dated ahead of this process's clock.
+const SNAPSHOTS_AHEAD_MS: u64 = 3_600_000;
+
 impl Maintenance {
     /// Carries a deletion out and journals that it is done.
     pub(super) fn erase(&mut self, pending: &PendingDeletion) -> Result<(), MaintenanceError> {
@@ -77,7 +80,8 @@ impl Maintenance {
             return Err(MaintenanceError::LeftAlone(left_alone));
         }
         if pending.deletion.now {
-            self.clean_up(now_ms())?;
+            // All snapshots but the newest, whatever clocks they were dated by: the last one here may be dated within this millisecond.
+            self.clean_up(now_ms() + SNAPSHOTS_AHEAD_MS)?;
         }
         // The record that it is done begins a segment, so that all before it leave the disk with the next commit.
         self.journal.begin_segment();
