@@ -1,5 +1,6 @@
 //! What runs between operators: batches of rows, each with when it comes and how often.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
@@ -29,6 +30,17 @@ pub(super) struct Delta {
 }
 
 impl Delta {
+    /// The rows of each tick by themselves: what one message carries may come at several.
+    pub fn by_time(self) -> Vec<(Time, Self)> {
+        let Some(&first) = self.times.first() else { return Vec::new() };
+        if self.times.iter().all(|time| *time == first) {
+            return vec![(first, self)];
+        }
+        let mut rows: BTreeMap<Time, Vec<u32>> = BTreeMap::new();
+        self.times.iter().zip(0..).for_each(|(time, row)| rows.entry(*time).or_default().push(row));
+        rows.into_iter().map(|(time, rows)| (time, self.select(take_rows(&self.batch, &rows), &rows))).collect()
+    }
+
     /// The rows `rows`, in this order, with other columns.
     pub fn select(&self, batch: RecordBatch, rows: &[u32]) -> Self {
         debug_assert_eq!(batch.num_rows(), rows.len());
@@ -170,4 +182,26 @@ pub(super) fn codecs(schema: &arrow::datatypes::Schema, keys: usize) -> Result<R
     let fields: Vec<_> = schema.fields().iter().cloned().collect();
     let (key, value) = fields.split_at(keys);
     Ok(Rc::new((Codec::new(&key.iter().cloned().collect())?, Codec::new(&value.iter().cloned().collect())?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{AsArray, Int64Array};
+    use arrow::datatypes::Int64Type;
+
+    use super::*;
+
+    #[test]
+    fn rows_of_several_ticks_are_told_apart() {
+        let batch = RecordBatch::try_from_iter([("a", Arc::new(Int64Array::from(vec![1, 2, 3, 4])) as ArrayRef)]).unwrap();
+        let delta = Delta { batch, times: vec![20, 10, 20, 10], differences: vec![1, -1, 2, -2], panes: Some(vec![5, 6, 7, 8]) };
+        let parts: Vec<_> = delta.by_time().into_iter().map(|(time, part)| (time, values(&part), part.differences, part.panes.unwrap(), part.times)).collect();
+        assert_eq!(parts, [(10, vec![2, 4], vec![-1, -2], vec![6, 8], vec![10, 10]), (20, vec![1, 3], vec![1, 2], vec![5, 7], vec![20, 20])]);
+    }
+
+    fn values(delta: &Delta) -> Vec<i64> {
+        delta.batch.column(0).as_primitive::<Int64Type>().values().to_vec()
+    }
 }

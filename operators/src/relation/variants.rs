@@ -76,8 +76,7 @@ pub(super) fn variants<'scope>(
         let mut ticks: Ticks<Change, 2> = Ticks::default();
         move |frontiers| {
             rows.for_each(|capability, deltas| {
-                let Some(&time) = capability.least() else { return };
-                ticks.take(&capability, deltas.drain(..).map(|delta| (time, Change::Rows(delta))));
+                ticks.take(&capability, deltas.drain(..).flat_map(Delta::by_time).map(|(time, delta)| (time, Change::Rows(delta))));
             });
             chosen.for_each(|capability, choices| {
                 ticks.take(&capability, choices.drain(..).map(|chosen| (chosen.time, Change::Chosen(chosen.constants, chosen.difference))));
