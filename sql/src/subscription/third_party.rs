@@ -229,6 +229,20 @@ impl Case {
                 let new = RecordBatch::try_new(Arc::clone(&schema), columns.collect::<Result<Vec<_>, _>>()?).map_err(|e| e.to_string())?;
                 self.change(&name, Some(left), new)
             }
+            Statement::Drop { object_type: ObjectType::Table, names, .. } => {
+                for name in &names {
+                    let name = name.to_string().to_lowercase();
+                    self.tables.remove(&name);
+                    self.ticks.retain(|tick| tick.tables.iter().all(|changes| changes.table != name));
+                }
+                // The next table of that name may have other columns: nothing that was planned over this one is to be met again.
+                self.planner = planner();
+                self.tables.values().for_each(|made| self.planner.add_table(made.table));
+                for (name, view) in &self.views {
+                    let _ = self.planner.add_view(name, &view.sql);
+                }
+                Ok(())
+            }
             Statement::Drop { object_type: ObjectType::MaterializedView | ObjectType::View, names, .. } => {
                 names.iter().for_each(|name| drop(self.views.remove(&name.to_string().to_lowercase())));
                 Ok(())

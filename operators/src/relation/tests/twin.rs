@@ -272,6 +272,26 @@ fn reduce(bag: Bag, keys: usize, aggregates: &[Aggregate], universe: &Universe, 
         .collect()
 }
 
+/// A sum that does not depend on the order: partial sums that do not overlap are kept until all are there, as Shewchuk has it.
+fn sum_of_floats(values: impl Iterator<Item = f64>) -> f64 {
+    let mut partials: Vec<f64> = Vec::new();
+    for mut value in values {
+        let mut kept = Vec::with_capacity(partials.len() + 1);
+        for partial in partials {
+            let (large, small) = if value.abs() < partial.abs() { (partial, value) } else { (value, partial) };
+            let high = large + small;
+            let low = small - (high - large);
+            if low != 0.0 {
+                kept.push(low);
+            }
+            value = high;
+        }
+        kept.push(value);
+        partials = kept;
+    }
+    partials.into_iter().rev().sum()
+}
+
 fn of_group(aggregate: &Aggregate, rows: &Bag, data_type: &DataType) -> V {
     let passing = rows.iter().filter(|(row, _)| aggregate.filter.is_none_or(|filter| row[filter] == V::B(true)));
     let Some(argument) = aggregate.argument else { return V::I(passing.map(|(_, count)| count).sum()) };
@@ -292,7 +312,7 @@ fn of_group(aggregate: &Aggregate, rows: &Bag, data_type: &DataType) -> V {
         V::F(value) => *value,
         other => panic!("{other:?} is not a number"),
     };
-    let total: f64 = values.iter().filter(|value| matches!(value, V::I(_) | V::F(_))).map(float).sum();
+    let total = sum_of_floats(values.iter().filter(|value| matches!(value, V::I(_) | V::F(_))).map(float));
     match aggregate.function {
         AggregateFunction::Sum if *data_type == DataType::Int64 => V::I(total as i64),
         AggregateFunction::Sum => V::F(total),
