@@ -44,7 +44,7 @@ pub struct Weir {
     member: Option<String>,
     cluster_task: Option<JoinHandle<()>>,
     stop_doors: watch::Sender<bool>,
-    doors: Vec<JoinHandle<anyhow::Result<()>>>,
+    doors: Vec<JoinHandle<()>>,
     commands_task: JoinHandle<()>,
     upkeep_task: JoinHandle<((), ())>,
     _lock: ServeLock,
@@ -80,8 +80,7 @@ impl Weir {
         let flight = bind(config.flight, "flight").await?;
         let location = config.catalog.location(&data);
         let catalog = Catalog::open_at(&location).await.with_context(|| format!("the catalog {location} cannot be opened"))?;
-        let first = catalog.create_first_project(now_ms()).await?;
-        let first_token = if first { Some(catalog.create_token("admin", &[], now_ms()).await?) } else { None };
+        catalog.create_first_project(now_ms()).await?;
         let projects = catalog.projects().await?;
         let journal = journal::open(config, &data, &catalog).await?;
         let lease = config.cluster.lease.0;
@@ -144,23 +143,28 @@ impl Weir {
         let upkeep_task = tokio::spawn(futures::future::join(keep_metrics(metrics.clone()), catching_up.clone().watch(journal.clone(), Arc::clone(&running))));
         let health = health(metrics, &journal, &running, &engine, catching_up);
         let router = weir_ingest::router(Doors::new(journal.clone(), sources::Keys(catalog.clone()), health));
+        // Made when it can be printed: a start that ends before leaves it to the next.
+        let first_token = catalog.create_first_token("admin", now_ms()).await?;
         announce(&projects, first_token.as_deref());
         let tokens = sources::Tokens(catalog.clone());
         let name = member.is_some().then(|| data.process_id()).transpose()?;
         let cluster_task = member.map(|member| tokio::spawn(member.run(Arc::clone(&running), options, engine.clone())));
         let doors = vec![
-            tokio::spawn(serve_http(http, router, until_stopped(stopped.clone()))),
-            tokio::spawn(async move {
-                // Whoever asks for the rows of a subscription right after a start is to see them.
-                let _ = tokio::time::timeout(TAKING_UP_MAX, taking_up).await;
-                serve_flight(flight, engine, tokens, until_stopped(stopped)).await
-            }),
+            door(serve_http(http, router, until_stopped(stopped.clone())), &running),
+            door(
+                async move {
+                    // Whoever asks for the rows of a subscription right after a start is to see them.
+                    let _ = tokio::time::timeout(TAKING_UP_MAX, taking_up).await;
+                    serve_flight(flight, engine, tokens, until_stopped(stopped)).await
+                },
+                &running,
+            ),
         ];
         let commands_task = tokio::spawn(commands::journal_all(catalog.clone(), journal.clone(), Arc::clone(&running), known_projects));
         Ok(Self { catalog, journal, running, member: name, cluster_task, stop_doors, doors, commands_task, upkeep_task, _lock: lock })
     }
 
-    /// Resolves when the graph has failed for good.
+    /// Resolves when the graph or a door has failed for good.
     pub fn failure(&self) -> impl Future<Output = ()> + use<> {
         let (running, cluster) = (Arc::clone(&self.running), self.member.is_some());
         async move {
@@ -178,8 +182,10 @@ impl Weir {
         // All doors share the time: what is under way in one does not lengthen the stop of another.
         let deadline = tokio::time::Instant::now() + DOORS_CLOSE_MAX;
         for mut door in self.doors {
+            // What ended one before was told by it; the rest is stopped in order all the same.
             match tokio::time::timeout_at(deadline, &mut door).await {
-                Ok(ended) => ended.context("a door panicked")??,
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "a door panicked"),
                 Err(_) => door.abort(),
             }
         }
@@ -199,6 +205,16 @@ impl Weir {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// A door that is served until the stop. One that ends before ends the program: nobody would come in by it any more.
+fn door(serving: impl Future<Output = anyhow::Result<()>> + Send + 'static, running: &Arc<Running>) -> JoinHandle<()> {
+    let running = Arc::clone(running);
+    tokio::spawn(async move {
+        if let Err(error) = serving.await {
+            running.fail(&error);
+        }
+    })
 }
 
 async fn bind(address: std::net::SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {

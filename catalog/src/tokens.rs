@@ -93,6 +93,19 @@ impl Catalog {
         Ok(Some(TokenScope { name: row.try_get("name")?, org_id: row.try_get::<i64, _>("org_id")? as OrgId, projects }))
     }
 
+    /// Creates the first token, which reads everything; `None` where there is or was one, or another process makes it now.
+    pub async fn create_first_token(&self, name: &str, now_ms: u64) -> Result<Option<String>, CatalogError> {
+        let tokens: i64 = sqlx::query_scalar("SELECT count(*) FROM weir_token").fetch_one(&self.pool).await?;
+        if tokens > 0 {
+            return Ok(None);
+        }
+        match self.create_token(name, &[], now_ms).await {
+            Ok(token) => Ok(Some(token)),
+            Err(CatalogError::Exists { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The tokens that are not revoked, in the order in which they were made.
     pub async fn tokens(&self) -> Result<Vec<Token>, CatalogError> {
         let rows = sqlx::query(
@@ -138,7 +151,8 @@ mod tests {
         let catalog = place.open().await;
         catalog.create_first_project(5).await.unwrap();
         let shop = catalog.create_project("shop", 5).await.unwrap();
-        let all = catalog.create_token("all", &[], 5).await.unwrap();
+        let all = catalog.create_first_token("all", 5).await.unwrap().unwrap();
+        assert_eq!(catalog.create_first_token("other", 5).await.unwrap(), None);
         let scoped = catalog.create_token("scoped", &["shop".to_owned()], 5).await.unwrap();
         assert_eq!(catalog.token_scope(&all).await.unwrap().unwrap().projects, None);
         assert_eq!(catalog.token_scope(&scoped).await.unwrap().unwrap().projects, Some([shop.project.project_id].into()));

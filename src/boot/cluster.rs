@@ -88,6 +88,12 @@ impl Running {
         own.or_else(|| progress.report().failure.filter(|_| !(cluster && progress.is_fenced())))
     }
 
+    /// Something beside the graph failed for good; what failed first stays.
+    pub(super) fn fail(&self, error: &anyhow::Error) {
+        tracing::error!("the program cannot go on: {error:#}");
+        self.failure.write().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| format!("{error:#}"));
+    }
+
     /// What the health page says of the processes.
     pub(super) fn shown(&self) -> serde_json::Value {
         self.shown.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -220,7 +226,7 @@ impl Member {
                     tracing::error!("the graph cannot go on with other partitions, trying again: {error:#}");
                 }
                 Err(error) => {
-                    *running.failure.write().unwrap_or_else(PoisonError::into_inner) = Some(format!("{error:#}"));
+                    running.fail(&error);
                     return;
                 }
             }
