@@ -116,10 +116,11 @@ impl Calls<'_, '_> {
             "bool_or" => AggregateFunction::BoolOr,
             "median" | "approx_median" => AggregateFunction::Quantile(0.5),
             "approx_percentile_cont" | "percentile_cont" | "quantile" | "percentile" => {
+                let is_from_above = order_by.first().is_some_and(|sort| !sort.asc);
                 let Some(share) = args.get(1).and_then(number).filter(|share| (0.0..=1.0).contains(share)) else {
                     return none(&format!("{name} takes a constant from 0 to 1 beside the value, as in {name}(duration_ms, 0.95)"));
                 };
-                AggregateFunction::Quantile(share)
+                AggregateFunction::Quantile(if is_from_above { 1.0 - share } else { share })
             }
             "first_value" | "last_value" | "nth_value" => {
                 return none(&format!(

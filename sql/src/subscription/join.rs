@@ -171,7 +171,8 @@ impl Lowering<'_> {
     /// `NOT IN`: as NOT EXISTS, but nothing is left where the right side has a null, and a null on the left is left only where
     /// the right side is empty.
     fn not_in(&self, mut sides: Sides) -> Lowered<Pending> {
-        sides.prepare(false, &self.slots).map_err(|e| self.internal(e))?;
+        // The conditions of the right side stay: they decide about its nulls, too, which have no key to be said of.
+        sides.left.extract_params(&self.slots).map_err(|e| self.internal(e))?;
         let [left_key] = &sides.left_keys[..] else { return self.refuse("in", "NOT IN over more than one column is not maintained; write NOT EXISTS") };
         let nullable = |side: &Pending, key: &Expr| -> Lowered<bool> {
             let schema = df_schema(&side.base.schema()).map_err(|e| self.internal(e))?;

@@ -98,6 +98,17 @@ fn queries_that_differ_in_constants_share_a_template() {
 }
 
 #[test]
+fn a_share_from_above_is_the_rest_from_below() {
+    let planner = planner();
+    let shape = |share: &str, order: &str| {
+        let quantile = format!("approx_percentile_cont({share}) WITHIN GROUP (ORDER BY sample_weight {order})");
+        compiled(&planner, &format!("SELECT {quantile} AS q FROM errors WHERE received > now() - INTERVAL '5 minutes'")).unwrap().shape
+    };
+    assert_eq!(shape("0.75", "DESC"), shape("0.25", "ASC"));
+    assert_ne!(shape("0.75", "DESC"), shape("0.75", "ASC"));
+}
+
+#[test]
 fn constants_of_ranges_lists_and_patterns_share_a_template() {
     let planner = planner();
     let made = |sql: &str| compiled(&planner, sql).unwrap_or_else(|refusal| panic!("{sql}: {refusal}"));
