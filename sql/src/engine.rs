@@ -16,11 +16,12 @@ use datafusion::logical_expr::LogicalPlan;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use weir_dataflow::snapshot::Snapshots;
 
 pub use crate::error::{Busy, QueryError};
 use crate::memory::{QueryMemory, SharedMemory};
-use crate::running::{Bounds, QueryId, RunningQueries};
+use crate::running::{Bounds, Place, QueryId, RunningQueries};
 use crate::scope::Scope;
 use crate::session::Sessions;
 use crate::statement::{self, Command, Statement};
@@ -78,6 +79,9 @@ impl Default for EngineOptions {
 /// The memory that footers of files are kept in.
 const FOOTER_BYTES_MAX: usize = 64 << 20;
 
+/// Streams of live rows at a time. They have no end of their own, so they have no place among the queries that run.
+const LIVE_STREAMS_MAX: usize = 1024;
+
 /// Answers queries. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Engine(Arc<Inner>);
@@ -93,6 +97,7 @@ struct Inner {
     threads: Threads,
     subscriptions: Control,
     planner: Planner,
+    live_streams: Arc<Semaphore>,
 }
 
 /// The threads of queries. Given up in the background: an engine may be dropped where waiting is not allowed.
@@ -157,7 +162,18 @@ impl Engine {
         let subscriptions = Control::default();
         let (sessions, threads) = (Sessions::new(&options, &runtime, subscriptions.clone()), Threads(Some(threads)));
         let planner = Planner::new(sessions.template().clone()).map_err(std::io::Error::other)?;
-        Ok(Self(Arc::new(Inner { snapshots, options, runtime, memory, sessions, running, threads, subscriptions, planner })))
+        Ok(Self(Arc::new(Inner {
+            snapshots,
+            options,
+            runtime,
+            memory,
+            sessions,
+            running,
+            threads,
+            subscriptions,
+            planner,
+            live_streams: Arc::new(Semaphore::new(LIVE_STREAMS_MAX)),
+        })))
     }
 
     /// Gives the engine what keeps subscriptions; once, before statements are answered. Without it they are refused.
@@ -235,20 +251,36 @@ impl Engine {
     pub(crate) async fn run(&self, planned: Planned, id: QueryId) -> Result<QueryStream, QueryError> {
         let inner = &self.0;
         let schema = planned.schema();
-        let memory: Arc<dyn MemoryPool> = Arc::new(QueryMemory::new(inner.options.query_memory_bytes_max, &inner.memory));
         let (state, plan) = match planned.what {
             What::Rows { state, plan } => (state, plan),
             What::Command(command) => {
                 self.execute(&planned.scope, &command)?;
                 return Ok(QueryStream::empty(schema));
             }
-            What::Subscription { command, .. } => return self.run_subscription(&planned.scope, command, schema).await,
+            What::Subscription { command, .. } => return self.run_subscription(&planned.scope, command, schema, (id, &planned.sql)).await,
         };
-        let place = inner.running.begin(&planned.scope, id, &planned.sql, Arc::clone(&memory)).await;
-        let place = place.inspect_err(|error| metrics::counter!(telemetry::QUERIES, "result" => error.kind()).increment(1))?;
-        let runtime = Arc::new(RuntimeEnv { memory_pool: memory, ..inner.runtime.clone() });
+        let (place, runtime) = self.begin(&planned.scope, id, &planned.sql).await?;
         let task = Task { state: *state, plan, schema, runtime, place, time_max: inner.options.query_time_max, rows_max: inner.options.rows_max };
         Ok(QueryStream::start(task, inner.threads.handle()))
+    }
+
+    /// A place among the queries that run, and a runtime with the memory that is its own.
+    pub(crate) async fn begin(&self, scope: &Scope, id: QueryId, sql: &str) -> Result<(Place, Arc<RuntimeEnv>), QueryError> {
+        let inner = &self.0;
+        let memory: Arc<dyn MemoryPool> = Arc::new(QueryMemory::new(inner.options.query_memory_bytes_max, &inner.memory));
+        let place = inner.running.begin(scope, id, sql, Arc::clone(&memory)).await;
+        let place = place.inspect_err(|error| metrics::counter!(telemetry::QUERIES, "result" => error.kind()).increment(1))?;
+        Ok((place, Arc::new(RuntimeEnv { memory_pool: memory, ..inner.runtime.clone() })))
+    }
+
+    /// The threads of queries.
+    pub(crate) fn threads(&self) -> &tokio::runtime::Handle {
+        self.0.threads.handle()
+    }
+
+    /// The right to one more stream without an end.
+    pub(crate) fn live_stream(&self) -> Result<OwnedSemaphorePermit, QueryError> {
+        Arc::clone(&self.0.live_streams).try_acquire_owned().map_err(|_| QueryError::Busy(Busy::Live(LIVE_STREAMS_MAX)))
     }
 
     /// Runs a statement that has an effect; returns how many things it changed.
@@ -256,7 +288,7 @@ impl Engine {
         match planned.what {
             What::Command(command) => self.execute(&planned.scope, &command),
             What::Subscription { command, schema } if !command.returns_rows() => {
-                self.run_subscription(&planned.scope, command, schema).await?;
+                self.run_subscription(&planned.scope, command, schema, (QueryId::default(), &planned.sql)).await?;
                 // Subscriptions are no rows: a change of them changes none.
                 Ok(0)
             }

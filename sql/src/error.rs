@@ -47,6 +47,9 @@ pub enum Busy {
     /// That of a token.
     #[error("{1} queries of the token {0} are running, and no more of one may at a time (query.max_concurrent_per_token)")]
     Token(String, usize),
+    /// That of live streams.
+    #[error("{0} streams of live rows are read, and no more may be at a time")]
+    Live(usize),
 }
 
 /// What DataFusion says where the folder of spilled rows is full.

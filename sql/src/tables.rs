@@ -32,16 +32,21 @@ pub(crate) const SCHEMA: &str = "public";
 pub(crate) fn scoped(scope: &Scope, deletions: &[Arc<Reach>]) -> Result<BTreeMap<String, Arc<dyn TableProvider>>> {
     let mut tables: BTreeMap<String, Arc<dyn TableProvider>> = BTreeMap::new();
     for table in schema::tables() {
-        let plan = plan(table, StoredTable::new(table), scope, deletions)?;
+        let plan = plan(table, scope, deletions)?;
         tables.insert(table.name.to_owned(), Arc::new(PlannedTable::new(plan, TableType::Base, table.sql_schema())?));
     }
     Ok(tables)
 }
 
-fn plan(table: &'static Table, stored: StoredTable, scope: &Scope, deletions: &[Arc<Reach>]) -> Result<LogicalPlan> {
+/// A table as it is stored, cut to what a caller may read and to what is not deleted.
+pub(crate) fn readable(table: &'static Table, scope: &Scope, deletions: &[Arc<Reach>]) -> ScopedTable {
     let hidden = deletions.iter().filter_map(|reach| not_deleted(table, reach));
+    ScopedTable::new(StoredTable::new(table), hidden.fold(scope.condition(), Expr::and))
+}
+
+fn plan(table: &'static Table, scope: &Scope, deletions: &[Arc<Reach>]) -> Result<LogicalPlan> {
     let column = |c: &schema::Column| if c.id { hex_id(col(c.name)).alias(c.name) } else { col(c.name) };
-    let scoped = ScopedTable::new(stored, hidden.fold(scope.condition(), Expr::and));
+    let scoped = readable(table, scope, deletions);
     LogicalPlanBuilder::scan(TableReference::bare(table.name), provider_as_source(Arc::new(scoped)), None)?
         .project(table.columns.iter().map(column).collect::<Vec<Expr>>())?
         .build()

@@ -12,6 +12,9 @@ use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef, TimestampMillisecondType};
 use datafusion::common::{ScalarValue, TableReference};
 use datafusion::datasource::provider_as_source;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::{SessionState, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, col, lit};
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
@@ -27,9 +30,11 @@ use super::compile::CompiledQuery;
 use super::run::BACKTEST;
 use crate::engine::Engine;
 use crate::error::QueryError;
+use crate::running::Place;
 use crate::scope::Scope;
-use crate::stored::StoredTable;
+use crate::session::pinned;
 use crate::stream::QueryStream;
+use crate::tables::readable;
 
 /// More rows than this are not read for a backtest.
 const ROWS_MAX: usize = 2_000_000;
@@ -44,17 +49,50 @@ struct Reading {
     before_ms: u64,
 }
 
+/// What is run.
+pub(super) struct Backtest {
+    pub(super) sql: String,
+    pub(super) options: SubscriptionOptions,
+    pub(super) compiled: CompiledQuery,
+    /// The first tick and the last, in Unix milliseconds.
+    pub(super) from_ms: u64,
+    pub(super) to_ms: u64,
+}
+
+/// What a backtest reads with: one session for all tables, so that its joins are of one moment, and the memory of its query.
+struct Reader {
+    state: SessionState,
+    scope: Scope,
+    runtime: Arc<RuntimeEnv>,
+    kept: MemoryReservation,
+    rows: usize,
+}
+
 impl Engine {
-    /// Runs the same template over the stored rows.
-    pub(crate) async fn backtest(
-        &self,
-        scope: &Scope,
-        sql: &str,
-        options: SubscriptionOptions,
-        compiled: CompiledQuery,
-        from_ms: u64,
-        to_ms: u64,
-    ) -> Result<QueryStream, QueryError> {
+    /// Runs the same template over the stored rows, in a place among the queries and within their bounds.
+    pub(super) async fn backtest(&self, scope: &Scope, backtest: Backtest, (place, runtime): (Place, Arc<RuntimeEnv>)) -> Result<QueryStream, QueryError> {
+        let (query, time_max) = (Arc::clone(&place.query), self.query_time_max());
+        let (engine, scope) = (self.clone(), scope.clone());
+        let mut work = self.threads().spawn(async move {
+            let kept = MemoryConsumer::new("backtest").register(&runtime.memory_pool);
+            let reader = Reader { state: engine.session(&scope).await?, scope, runtime, kept, rows: 0 };
+            reader.run(&engine, backtest, place).await
+        });
+        let transitions = tokio::select! {
+            biased;
+            () = query.stopped() => Err(QueryError::Cancelled),
+            () = tokio::time::sleep(time_max) => Err(QueryError::Time(time_max)),
+            ran = &mut work => ran.map_err(|_| QueryError::Internal("the backtest panicked".to_owned()))?,
+        };
+        work.abort();
+        let batch = answer(&transitions?).map_err(|e| QueryError::Internal(e.to_string()))?;
+        Ok(self.stream_of(Arc::clone(&BACKTEST), batch))
+    }
+}
+
+impl Reader {
+    async fn run(mut self, engine: &Engine, backtest: Backtest, place: Place) -> Result<Vec<Transition>, QueryError> {
+        let Backtest { sql, options, compiled, from_ms, to_ms } = backtest;
         let mut readings = BTreeMap::new();
         let mut pane_ms = u64::MAX;
         scans(&compiled.template.relation, &mut |scan| {
@@ -67,61 +105,58 @@ impl Engine {
         });
         let step_ms = pane_ms.min(60_000).max((to_ms - from_ms).div_ceil(TICKS_MAX)).max(1);
         let mut ticks: BTreeMap<u64, Vec<TableChanges>> = (0..=(to_ms - from_ms) / step_ms).map(|n| (from_ms + n * step_ms, Vec::new())).collect();
-        let mut rows = 0;
         for (table, reading) in readings {
-            let batch = self.stored_rows(scope, table, &reading, from_ms.saturating_sub(reading.before_ms), to_ms, &mut rows).await?;
+            let batch = self.stored_rows(table, &reading, from_ms.saturating_sub(reading.before_ms), to_ms).await?;
             feed(table, &reading, &batch, &mut ticks);
         }
+        let Scope { org_id, projects, name } = self.scope;
         let subscription = Subscription {
             id: 1,
             version: 1,
             name: "backtest".to_owned(),
-            query: sql.to_owned(),
+            query: sql,
             // Who is told when is not asked: a mute changes nothing of when it fires.
             options: SubscriptionOptions { mute_until_ms: 0, ..options },
-            org_id: scope.org_id,
-            projects: scope.projects.clone(),
-            created_by: scope.name.clone(),
+            org_id,
+            projects,
+            created_by: name,
             created_ms: from_ms,
         };
-        let ran = tokio::task::spawn_blocking(move || transitions(&compiled, subscription, ticks)).await;
-        let transitions = ran.map_err(|_| QueryError::Internal("the backtest panicked".to_owned()))??;
-        let batch = answer(&transitions).map_err(|e| QueryError::Internal(e.to_string()))?;
-        Ok(self.stream_of(Arc::clone(&BACKTEST), batch))
+        let kept = self.kept;
+        let ran = engine.threads().spawn_blocking(move || {
+            // Held until it has ended, also where nobody waits for it any more.
+            let _held = (place, kept);
+            transitions(&compiled, subscription, ticks)
+        });
+        ran.await.map_err(|_| QueryError::Internal("the backtest panicked".to_owned()))?
     }
 
     /// The rows of a table by the time of their receipt; of each the columns that are read, that time behind them.
-    async fn stored_rows(
-        &self,
-        scope: &Scope,
-        name: &'static str,
-        reading: &Reading,
-        since_ms: u64,
-        to_ms: u64,
-        total: &mut usize,
-    ) -> Result<RecordBatch, QueryError> {
+    async fn stored_rows(&mut self, name: &'static str, reading: &Reading, since_ms: u64, to_ms: u64) -> Result<RecordBatch, QueryError> {
         let Some(table) = schema::table(name) else { return Err(QueryError::Internal(format!("there is no table {name}"))) };
         let time = |ms: u64| lit(ScalarValue::TimestampMillisecond(Some(ms as i64), None));
         let stored = table.stored_schema();
         let mut columns: Vec<Expr> = reading.columns.iter().map(|index| col(stored.field(*index).name())).collect();
         columns.push(col("received").alias("_received"));
-        let mut plan =
-            LogicalPlanBuilder::scan(TableReference::bare(name), provider_as_source(Arc::new(StoredTable::new(table))), None)?.filter(scope.condition())?;
+        let snapshot = pinned(self.state.config())?;
+        let readable = readable(table, &self.scope, &snapshot.deletions);
+        let mut plan = LogicalPlanBuilder::scan(TableReference::bare(name), provider_as_source(Arc::new(readable)), None)?;
         if table.kind == TableKind::Appended {
             plan = plan.filter(col("received").gt_eq(time(since_ms)).and(col("received").lt_eq(time(to_ms))))?;
         }
         let plan = plan.project(columns)?.sort(vec![col("_received").sort(true, true)])?.build()?;
-        let state = self.session(scope).await?;
-        let physical = state.create_physical_plan(&plan).await?;
+        let physical = self.state.create_physical_plan(&plan).await?;
         let schema = physical.schema();
-        let mut stream = execute_stream(physical, state.task_ctx())?;
+        let context = TaskContext::from(&self.state).with_runtime(Arc::clone(&self.runtime));
+        let mut stream = execute_stream(physical, Arc::new(context))?;
         let mut batches = Vec::new();
         while let Some(batch) = stream.next().await {
             let batch = batch?;
-            *total += batch.num_rows();
-            if *total > ROWS_MAX {
+            self.rows += batch.num_rows();
+            if self.rows > ROWS_MAX {
                 return Err(QueryError::Invalid(format!("the backtest would read more than {ROWS_MAX} rows: choose a shorter time, or fewer projects")));
             }
+            self.kept.try_grow(batch.get_array_memory_size())?;
             batches.push(batch);
         }
         concat_batches(&schema, &batches).map_err(|e| QueryError::Internal(e.to_string()))

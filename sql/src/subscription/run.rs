@@ -9,12 +9,14 @@ use futures::StreamExt;
 use weir_protocol::notify::redacted_target;
 use weir_protocol::subscription::Subscription;
 
+use super::backtest::Backtest;
 use super::compile::{CompiledQuery, compile, values_text};
 use super::control::{Control, LiveChanges, NewSubscription, SubscriptionControl, may_read};
 use super::options::Setting;
 use super::syntax::{Command, Query};
 use crate::engine::Engine;
 use crate::error::QueryError;
+use crate::running::QueryId;
 use crate::scope::Scope;
 use crate::statement::StatementError;
 use crate::stream::QueryStream;
@@ -80,8 +82,8 @@ fn changes_schema(rows: &Schema) -> SchemaRef {
 }
 
 impl Engine {
-    /// Runs a statement about subscriptions.
-    pub(crate) async fn run_subscription(&self, scope: &Scope, command: Command, schema: SchemaRef) -> Result<QueryStream, QueryError> {
+    /// Runs a statement about subscriptions; `run` is by what its client may cancel it, and its text.
+    pub(crate) async fn run_subscription(&self, scope: &Scope, command: Command, schema: SchemaRef, run: (QueryId, &str)) -> Result<QueryStream, QueryError> {
         let control = self.subscriptions();
         match command {
             Command::Create { name, options, query } => {
@@ -115,13 +117,19 @@ impl Engine {
             }
             Command::Backtest { from_ms, to_ms, options, query } => {
                 let compiled = self.compiled(scope, &query.in_place, &options)?;
-                self.backtest(scope, &query.sql, options, compiled, from_ms, to_ms).await
+                let running = self.begin(scope, run.0, run.1).await?;
+                self.backtest(scope, Backtest { sql: query.sql, options, compiled, from_ms, to_ms }, running).await
             }
             Command::Subscribe { name } => {
                 let found = control.find(scope, &name)?;
+                let right = self.live_stream()?;
                 let changes = control.get()?.watch(found.id).ok_or_else(|| QueryError::Invalid(format!("the subscription {name} does not run")))?;
                 let wanted = Arc::clone(&schema);
-                let batches = changes.map(move |change| change.map_err(QueryError::Invalid).and_then(|change| changed(&change, &wanted)));
+                let batches = changes.map(move |change| {
+                    // Given back when the stream ends.
+                    let _ = &right;
+                    change.map_err(QueryError::Invalid).and_then(|change| changed(&change, &wanted))
+                });
                 Ok(self.streamed(schema, batches.boxed()))
             }
         }
