@@ -1,7 +1,7 @@
 //! The graph as a whole: the same journal gives the same tables, with any number of workers and across restarts.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -23,7 +23,7 @@ pub(crate) fn project(project_id: u64) -> Project {
 
 /// What SDKs sent, to three projects, each envelope twice: the second time it is a duplicate.
 pub(crate) fn records() -> Vec<Record> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/corpus/envelopes");
+    let folder = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("../tests/corpus/envelopes");
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "envelope")).collect();
     files.sort();
     let mut records: Vec<Record> = (1..=3).map(|id| Record { received_ms: 1_795_330_000_000, content: Content::Project(project(id)) }).collect();
