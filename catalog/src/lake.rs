@@ -62,6 +62,8 @@ pub struct LakeFile {
     pub rows: u64,
     /// Its size in bytes.
     pub bytes: u64,
+    /// Checksums of its blocks, as they were registered; empty where none were.
+    pub checksums: Vec<u8>,
     /// Least and greatest value of some columns, as the catalog has them in text, by column name.
     pub bounds: BTreeMap<String, (String, String)>,
 }
@@ -117,7 +119,8 @@ impl Catalog {
         let mut files = Vec::new();
         for (name, table) in &lake.tables {
             let rows = sqlx::query(
-                "SELECT data_file_id, path, record_count, file_size_bytes FROM ducklake_data_file WHERE table_id = $1 AND end_snapshot IS NULL ORDER BY data_file_id",
+                "SELECT f.data_file_id, f.path, f.record_count, f.file_size_bytes, c.checksums FROM ducklake_data_file f
+                 LEFT JOIN weir_file_checksum c ON c.data_file_id = f.data_file_id WHERE f.table_id = $1 AND f.end_snapshot IS NULL ORDER BY f.data_file_id",
             )
             .bind(table.table_id)
             .fetch_all(&self.pool)
@@ -129,6 +132,7 @@ impl Catalog {
                     path: Path::new(&data_path).join(SCHEMA).join(name).join(path),
                     rows: row.try_get::<i64, _>("record_count")? as u64,
                     bytes: row.try_get::<i64, _>("file_size_bytes")? as u64,
+                    checksums: row.try_get::<Option<Vec<u8>>, _>("checksums")?.unwrap_or_default(),
                     bounds: self.bounds(table, row.try_get("data_file_id")?, bounds_of).await?,
                 });
             }

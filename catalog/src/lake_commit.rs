@@ -56,6 +56,8 @@ pub struct NewFile {
     pub bytes: u64,
     /// The size of its footer: the number in its last eight bytes.
     pub footer_bytes: u64,
+    /// Checksums of its blocks, by which readers find damage; the catalog does not read them.
+    pub checksums: Vec<u8>,
     /// Year, month and day of its rows.
     pub date: (i32, u32, u32),
     /// Statistics of every leaf column. Readers trust them: one that is too narrow makes them skip rows.
@@ -224,6 +226,10 @@ pub(crate) async fn insert_file(connection: &mut AnyConnection, table: &TableIds
     .bind(table.partition_id)
     .execute(&mut *connection)
     .await?;
+    if !file.checksums.is_empty() {
+        let insert = "INSERT INTO weir_file_checksum (data_file_id, checksums) VALUES ($1, $2)";
+        sqlx::query(insert).bind(file_id).bind(&file.checksums[..]).execute(&mut *connection).await?;
+    }
     let (year, month, day) = file.date;
     for (index, value) in [year.to_string(), month.to_string(), day.to_string()].into_iter().enumerate() {
         sqlx::query("INSERT INTO ducklake_file_partition_value VALUES ($1, $2, $3, $4)")
@@ -364,7 +370,7 @@ pub(crate) mod tests {
     pub(crate) fn file(path: &str, level: (&str, &str)) -> NewFile {
         let statistics =
             vec![ColumnStatistics { path: "level".to_owned(), bytes: 10, values: 3, nulls: 1, bounds: Some((level.0.to_owned(), level.1.to_owned())) }];
-        NewFile { table: "errors", path: path.to_owned(), rows: 3, bytes: 100, footer_bytes: 40, date: (2026, 11, 23), statistics }
+        NewFile { table: "errors", path: path.to_owned(), rows: 3, bytes: 100, footer_bytes: 40, checksums: vec![1, 2, 3, 4], date: (2026, 11, 23), statistics }
     }
 
     async fn files_offsets_and_state_are_committed_together_and_come_back(place: Place) {

@@ -198,7 +198,7 @@ impl Catalog {
         .bind(snapshot_time())
         .execute(&mut *transaction)
         .await?;
-        for table in ["ducklake_file_column_stats", "ducklake_file_partition_value"] {
+        for table in ["ducklake_file_column_stats", "ducklake_file_partition_value", "weir_file_checksum"] {
             let delete = format!("DELETE FROM {table} WHERE data_file_id IN (SELECT data_file_id FROM ducklake_data_file WHERE end_snapshot <= $1)");
             sqlx::query(sqlx::AssertSqlSafe(delete)).bind(keep).execute(&mut *transaction).await?;
         }

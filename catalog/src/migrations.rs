@@ -11,7 +11,7 @@ use crate::database::{CatalogLocation, Dialect};
 use crate::error::CatalogError;
 
 /// The migrations in their order; the format is how many were applied.
-const MIGRATIONS: &[&str] = &[WEIR, DUCKLAKE, DELETIONS, SUBSCRIPTIONS, PROCESSES];
+const MIGRATIONS: &[&str] = &[WEIR, DUCKLAKE, DELETIONS, SUBSCRIPTIONS, PROCESSES, CHECKSUMS];
 
 /// The tables of Weir's own. Times are Unix milliseconds.
 const WEIR: &str = "
@@ -213,6 +213,11 @@ CREATE TABLE weir_process (
 );
 
 CREATE TABLE weir_partition_holder (partition_id INTEGER PRIMARY KEY, process_id TEXT NOT NULL);
+";
+
+/// Checksums of the lake's files, block by block; files without are read unchecked.
+const CHECKSUMS: &str = "
+CREATE TABLE weir_file_checksum (data_file_id INTEGER PRIMARY KEY, checksums BLOB NOT NULL);
 ";
 
 /// What PostgreSQL calls otherwise. The texts above are SQLite's; DuckLake's types are those that DuckDB gives a catalog in either.

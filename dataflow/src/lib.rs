@@ -29,6 +29,7 @@ mod tests;
 
 // Measurements and tests lay out lakes of their own, with the writer of commits.
 pub use lake::file::{WriteError, write as write_file};
+pub use lake::{Checksums, Damaged};
 pub use maintenance::MaintenanceOptions;
 pub use progress::{MaintenanceReport, Progress, ProgressReport};
 pub use runtime::{Graph, GraphError, GraphOptions, Share};

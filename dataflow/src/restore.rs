@@ -1,6 +1,5 @@
 //! A start: the state of the last commit, and the identities of what was received within the duplicate window.
 
-use std::fs::File;
 use std::path::PathBuf;
 
 use arrow::array::{AsArray, RecordBatch};
@@ -12,6 +11,7 @@ use weir_operators::deduplicate::Identity;
 use weir_protocol::EventId;
 use weir_protocol::limits::DEDUPLICATION_WINDOW_MS;
 
+use crate::lake::CheckedFile;
 use crate::snapshot::DataFile;
 
 /// An identity that the tables hold.
@@ -52,7 +52,7 @@ fn event(project_id: u64, id: [u8; 16]) -> Identity {
 fn read(file: &DataFile, column: &str, since_ms: i64, identity: fn(u64, [u8; 16]) -> Identity, seen: &mut Vec<Seen>) -> Result<(), ParquetError> {
     // The types are known from the file's own schema. Arrow's, which is kept in it as well, is read by code that trusts its bytes.
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(File::open(&file.path)?, options)?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(CheckedFile::open(&file.path, &file.checksums)?, options)?;
     let mask = ProjectionMask::columns(builder.parquet_schema(), ["project_id", "received", column]);
     for batch in builder.with_projection(mask).build()? {
         let batch = batch?;

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use arrow::array::RecordBatch;
 use tokio::sync::watch;
 
+use crate::lake::Checksums;
 use crate::reach::Reach;
 
 /// All tables at one tick. Immutable; a query holds one for as long as it runs.
@@ -37,6 +38,8 @@ pub struct DataFile {
     pub path: PathBuf,
     /// Its size in bytes.
     pub bytes: u64,
+    /// The checksums of its blocks.
+    pub checksums: Checksums,
     /// Its rows.
     pub rows: u64,
     /// Least and greatest `received` of its rows, in Unix milliseconds.

@@ -18,6 +18,7 @@
 //! | [`subscription`] | queries that are kept up to date |
 //! | `flight`, [`client`], [`output`] | asking from outside |
 
+mod checked;
 pub mod client;
 mod deleted;
 pub mod engine;

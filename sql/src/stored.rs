@@ -10,7 +10,6 @@ use datafusion::common::{DataFusionError, Result, ScalarValue, internal_err};
 use datafusion::config::TableParquetOptions;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::memory::MemorySourceConfig;
-use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::object_store::ObjectStoreUrl;
@@ -22,6 +21,7 @@ use datafusion::physical_plan::union::UnionExec;
 use weir_dataflow::snapshot::DataFile;
 use weir_operators::schema::Table;
 
+use crate::checked::{CheckedReaders, Checks};
 use crate::session::pinned;
 
 /// A table in its stored schema.
@@ -73,7 +73,7 @@ impl StoredTable {
         // Files never change, so their footers, page indexes included, are read once and kept within the cache's bound.
         let store = ObjectStoreUrl::local_filesystem();
         let runtime = state.runtime_env();
-        let reader = CachedParquetFileReaderFactory::new(runtime.object_store(&store)?, runtime.cache_manager.get_file_metadata_cache());
+        let reader = CheckedReaders { store: runtime.object_store(&store)?, footers: runtime.cache_manager.get_file_metadata_cache() };
         let source = ParquetSource::new(self.schema()).with_table_parquet_options(options).with_parquet_file_reader_factory(Arc::new(reader));
         let source = Arc::new(source);
         let groups = state.config().target_partitions().clamp(1, files.len());
@@ -81,8 +81,9 @@ impl StoredTable {
         for (index, file) in files.iter().enumerate() {
             // Not from its text: that would be taken for a path whose special characters stand for themselves.
             let location = Path::from_absolute_path(&file.path).map_err(|e| DataFusionError::ObjectStore(Box::new(e.into())))?;
+            let checks = Checks { path: file.path.clone(), checksums: file.checksums.clone() };
             let meta = ObjectMeta { location, last_modified: DateTime::default(), size: file.bytes, e_tag: None, version: None };
-            grouped[index % groups].push(PartitionedFile::new_from_meta(meta));
+            grouped[index % groups].push(PartitionedFile::new_from_meta(meta).with_extension(checks));
         }
         let config = FileScanConfigBuilder::new(store, source)
             .with_file_groups(grouped.into_iter().map(FileGroup::new).collect())
@@ -139,10 +140,11 @@ fn within(file: &DataFile, column: &str, op: Operator, value: &ScalarValue) -> b
 mod tests {
     use super::*;
     use datafusion::logical_expr::{col, lit};
+    use weir_dataflow::Checksums;
 
     #[test]
     fn files_are_skipped_only_where_no_row_can_match() {
-        let file = DataFile { path: "x".into(), bytes: 1, rows: 1, received_ms: (100, 200), project_id: (5, 7) };
+        let file = DataFile { path: "x".into(), bytes: 1, checksums: Checksums::default(), rows: 1, received_ms: (100, 200), project_id: (5, 7) };
         let ms = |v: i64| lit(ScalarValue::TimestampMillisecond(Some(v), None));
         for (filter, want) in [
             (col("project_id").eq(lit(6i64)), true),

@@ -299,13 +299,11 @@ def test_a_damaged_file_of_the_lake_ends_a_query_and_nothing_else(damaged):
     assert not [text for text in refused if "panicked" in text or "transport" in text]
 
 
-@pytest.mark.xfail(strict=True, reason="the Parquet writer (parquet 59.3) makes no page checksums: one flip in three changes values unnoticed")
 def test_a_damaged_file_of_the_lake_never_gives_wrong_rows(damaged):
     wrong = [f"{path.parent.parent.name}, byte {byte}" for path, byte, answer in damaged if isinstance(answer, list)]
     assert not wrong, f"{len(wrong)} of {len(damaged)} damages changed an answer: {wrong}"
 
 
-@pytest.mark.xfail(strict=True, reason="an error while a file is read for a query does not say which file it was (sql/src/stored.rs)")
 def test_a_query_names_the_damaged_file_of_the_lake(damaged):
     nameless = [str(answer) for path, _, answer in damaged if isinstance(answer, QueryError) and path.name not in str(answer)]
     assert not nameless, f"{len(nameless)} errors name no file: {nameless[:2]}"

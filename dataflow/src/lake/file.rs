@@ -17,6 +17,7 @@ use parquet::schema::types::{ColumnPath, SchemaDescriptor, Type};
 use weir_catalog::{ColumnStatistics, NewFile};
 use weir_operators::schema::Table;
 
+use super::checked::SummedFile;
 use super::statistics;
 
 /// Rows of a row group.
@@ -92,7 +93,7 @@ pub struct FileWriter {
     table: &'static Table,
     date: (i32, u32, u32),
     rows: u64,
-    writer: Option<ArrowWriter<File>>,
+    writer: Option<ArrowWriter<SummedFile>>,
 }
 
 impl FileWriter {
@@ -104,7 +105,7 @@ impl FileWriter {
         std::fs::create_dir_all(path.parent().unwrap_or(root)).map_err(io)?;
         let file = File::options().create(true).truncate(true).read(true).write(true).open(&path).map_err(io)?;
         let options = ArrowWriterOptions::new().with_properties(properties(table, rows, effort)).with_parquet_schema(parquet_schema(table).map_err(parquet)?);
-        let writer = ArrowWriter::try_new_with_options(file, Arc::clone(table.stored_schema()), options).map_err(parquet)?;
+        let writer = ArrowWriter::try_new_with_options(SummedFile::new(file), Arc::clone(table.stored_schema()), options).map_err(parquet)?;
         Ok(Self { root: root.to_owned(), path, relative: relative.to_owned(), table, date, rows: 0, writer: Some(writer) })
     }
 
@@ -132,13 +133,13 @@ impl FileWriter {
             file.sync_all().map_err(io)?;
             sync_folders(path.parent().unwrap_or(&root), &root).map_err(io)?;
             let (bytes, footer_bytes) = lengths(&mut file).map_err(io)?;
-            Ok((metadata, bytes, footer_bytes))
+            Ok((metadata, bytes, footer_bytes, writer.inner().checksums()))
         });
         match finished {
-            Ok((metadata, bytes, footer_bytes)) => {
+            Ok((metadata, bytes, footer_bytes, checksums)) => {
                 let statistics: Vec<ColumnStatistics> = statistics::of_file(self.table, &metadata);
                 let (table, path, rows, date) = (self.table.name, self.relative.clone(), self.rows, self.date);
-                Ok(NewFile { table, path, rows, bytes, footer_bytes, date, statistics })
+                Ok(NewFile { table, path, rows, bytes, footer_bytes, checksums, date, statistics })
             }
             Err(error) => {
                 // Dropping what is not finished removes it.

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use weir_catalog::{LakeFile, NewFile};
 
+use super::Checksums;
 use crate::snapshot::DataFile;
 
 /// Where a table's files are, below the lake's folder.
@@ -43,7 +44,8 @@ pub fn data_files(files: Vec<LakeFile>) -> Vec<(String, DataFile)> {
             };
             let received_ms = bound("received", timestamp_ms);
             let project_id = bound("project_id", |text| text.parse().ok());
-            (file.table, DataFile { path: file.path, bytes: file.bytes, rows: file.rows, received_ms, project_id })
+            let checksums = Checksums::from_bytes(&file.checksums);
+            (file.table, DataFile { path: file.path, bytes: file.bytes, checksums, rows: file.rows, received_ms, project_id })
         })
         .collect()
 }
@@ -57,6 +59,7 @@ pub fn written(root: &Path, file: &NewFile) -> DataFile {
     DataFile {
         path: root.join(file.table).join(&file.path),
         bytes: file.bytes,
+        checksums: Checksums::from_bytes(&file.checksums),
         rows: file.rows,
         received_ms: bound("received", timestamp_ms),
         project_id: bound("project_id", |text| text.parse().ok()),

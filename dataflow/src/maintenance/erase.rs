@@ -1,14 +1,13 @@
 //! Carrying a deletion out: what it means for issues is found out first and kept, then files are rewritten without the rows.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use arrow::array::{Array, ArrowPrimitiveType, AsArray, PrimitiveArray, RecordBatch, StringArray};
 use arrow::datatypes::{Int64Type, TimestampMillisecondType};
 use arrow::error::ArrowError;
 use weir_catalog::{DeletedIdentity, PendingDeletion, Replacement};
 use weir_operators::deduplicate::Identity;
-use weir_operators::schema::{self, Table};
+use weir_operators::schema;
 use weir_protocol::EventId;
 use weir_protocol::deletion::{Correction, Erased, Shown};
 use weir_protocol::limits::DEDUPLICATION_WINDOW_MS;
@@ -102,14 +101,13 @@ impl Maintenance {
 
     fn looked_through(
         &mut self,
-        table: &'static Table,
-        path: &Path,
+        file: &Observed,
         columns: &[&str],
         reach: &Reach,
         each: &mut dyn FnMut(&RecordBatch) -> Result<(), MaintenanceError>,
     ) -> Result<(), MaintenanceError> {
         let looking = Looking { project_id: Some(reach.project_id()), event_id: None };
-        for batch in Batches::open(table, path, Some(columns), looking, BATCH_BYTES)? {
+        for batch in Batches::open(file, Some(columns), looking, BATCH_BYTES)? {
             each(&batch?)?;
             self.pace.step()?;
         }
@@ -121,7 +119,7 @@ impl Maintenance {
         let mut events = BTreeSet::new();
         for file in Self::may_hold(reach, files).filter(|file| ["errors", "payloads"].contains(&file.table.name)) {
             let columns = reach.columns(file.table);
-            self.looked_through(file.table, &file.live.path, &columns, reach, &mut |batch| {
+            self.looked_through(file, &columns, reach, &mut |batch| {
                 let reached = reach.reached(batch)?;
                 let ids = batch.column_by_name("event_id").and_then(|c| c.as_fixed_size_binary_opt()).ok_or_else(|| missing("event_id"))?;
                 events.extend((0..batch.num_rows()).filter(|row| reached.value(*row)).filter_map(|row| <[u8; 16]>::try_from(ids.value(row)).ok()));
@@ -145,7 +143,7 @@ impl Maintenance {
             if !self.may_have_event(reach, file)? {
                 continue;
             }
-            self.looked_through(errors, &file.live.path, &columns, reach, &mut |batch| {
+            self.looked_through(file, &columns, reach, &mut |batch| {
                 let (rows, reached) = (ErrorColumns::of(batch)?, reach.reached(batch)?);
                 (0..batch.num_rows()).filter(|row| reached.value(*row)).for_each(|row| losing.entry(rows.groups.value(row)).or_default().lose(&rows, row));
                 Ok(())
@@ -156,7 +154,7 @@ impl Maintenance {
         }
         // What remains may have come after the deletion as well.
         for file in files.iter().filter(|file| file.table.name == errors.name) {
-            self.looked_through(errors, &file.live.path, &columns, reach, &mut |batch| {
+            self.looked_through(file, &columns, reach, &mut |batch| {
                 let (rows, reached) = (ErrorColumns::of(batch)?, reach.reached(batch)?);
                 for row in (0..batch.num_rows()).filter(|row| !reached.value(*row) && rows.projects.value(*row) == reach.project_id()) {
                     if let Some(losing) = losing.get_mut(&rows.groups.value(row)) {
@@ -174,7 +172,7 @@ impl Maintenance {
         let Some(event_id) = reach.event() else { return Ok(true) };
         let looking = Looking { project_id: Some(reach.project_id()), event_id: Some(event_id) };
         let columns = reach.columns(file.table);
-        for batch in Batches::open(file.table, &file.live.path, Some(&columns), looking, BATCH_BYTES)? {
+        for batch in Batches::open(file, Some(&columns), looking, BATCH_BYTES)? {
             if reach.reached(&batch?)?.true_count() > 0 {
                 return Ok(true);
             }
@@ -198,7 +196,7 @@ impl Maintenance {
         if is_payloads && !looked_at.contains(&"event_id") {
             looked_at.push("event_id");
         }
-        self.looked_through(file.table, &file.live.path, &looked_at, reach, &mut |batch| {
+        self.looked_through(file, &looked_at, reach, &mut |batch| {
             let reached = reach.reached(batch)?;
             found += reached.true_count() as u64;
             if is_payloads {

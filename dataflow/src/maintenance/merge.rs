@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::path::PathBuf;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::{filter_record_batch, interleave_record_batch};
@@ -10,8 +9,8 @@ use arrow::error::ArrowError;
 use arrow::row::{OwnedRow, RowConverter, Rows, SortField};
 use weir_operators::schema::Table;
 
-use super::MaintenanceError;
 use super::read::{Batches, Looking};
+use super::{MaintenanceError, Observed};
 
 /// Rows that are put together before they are handed on.
 const OUT_ROWS: usize = 1024;
@@ -37,7 +36,7 @@ impl<'a> Merged<'a> {
     /// nothing means all.
     pub(super) fn open(
         table: &'static Table,
-        files: &[PathBuf],
+        files: &[Observed],
         memory_bytes: usize,
         keep: &'a dyn Fn(&RecordBatch) -> Result<Option<BooleanArray>, MaintenanceError>,
     ) -> Result<Self, MaintenanceError> {
@@ -45,8 +44,8 @@ impl<'a> Merged<'a> {
         let converter = RowConverter::new(table.sort_key.iter().map(field).collect::<Result<_, ArrowError>>()?)?;
         let mut merged = Self { table, converter, keep, cursors: Vec::new() };
         let batch_bytes = (memory_bytes / files.len().max(1) / 4).clamp(64 << 10, 4 << 20);
-        for path in files {
-            let batches = Batches::open(table, path, None, Looking::default(), batch_bytes)?;
+        for file in files {
+            let batches = Batches::open(file, None, Looking::default(), batch_bytes)?;
             let batch = RecordBatch::new_empty(table.stored_schema().clone());
             let keys = merged.keys(&batch)?;
             merged.cursors.push(Cursor { batches, batch, keys, at: 0 });

@@ -41,7 +41,7 @@ use self::pace::{Pace, Stopped};
 use self::plan::{Date, Expiry, Limits, Merge, Parts};
 use self::read::{Batches, Looking, ReadError};
 use crate::lake::file::{Effort, FileWriter, WriteError};
-use crate::lake::written;
+use crate::lake::{Checksums, written};
 use crate::progress::{MaintenanceReport, Progress};
 use crate::publisher::Message;
 use crate::snapshot::Snapshots;
@@ -84,7 +84,9 @@ enum MaintenanceError {
     Append(#[from] AppendError),
     #[error("removing {path}: {source}")]
     Remove { path: PathBuf, source: std::io::Error },
-    #[error("a deletion waits: another program has changed {0} files of the lake, which may hold what is to be deleted; rewrite them with that program")]
+    #[error(
+        "a deletion waits: {0} files of the lake may hold what is to be deleted and cannot be rewritten here: another program has changed them, or they cannot be read"
+    )]
     LeftAlone(usize),
     #[error("a deletion waits: {0} files that were committed just now may hold what is to be deleted, and are not shown yet")]
     NotShown(usize),
@@ -104,6 +106,7 @@ struct Observed {
     live: LiveFile,
     table: &'static Table,
     class: Option<u16>,
+    checksums: Checksums,
 }
 
 /// The files that the catalog names.
@@ -113,7 +116,7 @@ struct Files {
     observed: Vec<Observed>,
     /// What a commit has registered and the publisher does not know yet: it must not be replaced, or it would be shown twice.
     not_shown: Vec<Observed>,
-    /// Those that another program has changed.
+    /// Those that another program has changed, or that cannot be read.
     left_alone: Vec<Observed>,
 }
 
@@ -147,8 +150,10 @@ pub(crate) struct Maintenance {
     projects_of: BTreeMap<i64, BTreeSet<i64>>,
     /// Deletions whose completion is in the journal and not yet committed.
     erased: BTreeSet<i64>,
-    /// Files that another program has changed.
+    /// Files that another program has changed, or that cannot be read.
     left_alone: BTreeSet<i64>,
+    /// Which file could not be read last.
+    unreadable: Option<String>,
     files_written: u64,
     expired_at: Option<Instant>,
     /// Whether deleted values may still stand in the catalog's write-ahead log.
@@ -172,6 +177,7 @@ impl Maintenance {
             projects_of: BTreeMap::new(),
             erased: BTreeSet::new(),
             left_alone: BTreeSet::new(),
+            unreadable: None,
             files_written: 0,
             expired_at: None,
             log_holds_deleted: false,
@@ -198,6 +204,12 @@ impl Maintenance {
                 Err(MaintenanceError::Catalog(error @ CatalogError::Conflict { file })) => {
                     tracing::warn!(%error, "a file of the lake is not maintained");
                     self.left_alone.insert(file);
+                    Duration::ZERO
+                }
+                Err(MaintenanceError::Read(error)) if self.leave_alone(&error.path) => {
+                    metrics::counter!(telemetry::MAINTENANCE_FAILURES).increment(1);
+                    tracing::error!(%error, "a file of the lake cannot be read and is not maintained");
+                    self.unreadable = Some(format!("{error}; it is left alone until the next start: restore it from a backup"));
                     Duration::ZERO
                 }
                 Err(error) => {
@@ -235,8 +247,16 @@ impl Maintenance {
             self.runtime.block_on(self.catalog.forget_identities(now_ms().saturating_sub(DEDUPLICATION_WINDOW_MS + 120_000)))?;
             self.log_holds_deleted = !self.runtime.block_on(self.catalog.checkpoint())?;
         }
-        self.report(&merging, &kept_days, deletions.len(), trouble)?;
+        self.report(&merging, &kept_days, deletions.len(), trouble.or_else(|| self.unreadable.clone()))?;
         Ok(worked)
+    }
+
+    /// Leaves a file alone from now on, so that nothing else waits for it; `false` where the catalog names none such.
+    fn leave_alone(&mut self, path: &Path) -> bool {
+        // A catalog that fails as well is told of by the next pass.
+        let Ok(files) = self.look() else { return false };
+        let found = files.observed.iter().find(|file| file.live.path == path).map(|file| file.live.id);
+        found.is_some_and(|id| self.left_alone.insert(id))
     }
 
     /// Carries deletions out; says whether any was, and why one has to wait.
@@ -302,12 +322,16 @@ impl Maintenance {
         self.left_alone.retain(|id| ids.contains(id));
         // After the catalog was asked: what is shown by then is no less.
         let snapshot = self.snapshots.latest();
-        let shown: BTreeSet<&Path> = snapshot.tables.values().flat_map(|table| table.cold.iter().map(|file| file.path.as_path())).collect();
+        let shown: BTreeMap<&Path, &Checksums> =
+            snapshot.tables.values().flat_map(|table| table.cold.iter().map(|file| (file.path.as_path(), &file.checksums))).collect();
         let mut files = Files::default();
-        for file in live.into_iter().filter_map(|live| Some(Observed { table: schema::table(&live.table)?, class: class_of(&live.path), live })) {
+        for live in live {
+            let Some(table) = schema::table(&live.table) else { continue };
+            let checksums = shown.get(live.path.as_path()).copied();
+            let file = Observed { table, class: class_of(&live.path), checksums: checksums.cloned().unwrap_or_default(), live };
             if self.left_alone.contains(&file.live.id) {
                 files.left_alone.push(file);
-            } else if shown.contains(file.live.path.as_path()) {
+            } else if checksums.is_some() {
                 files.observed.push(file);
             } else {
                 files.not_shown.push(file);
@@ -362,7 +386,7 @@ impl Maintenance {
 
     fn projects_in(&mut self, file: &Observed) -> Result<BTreeSet<i64>, MaintenanceError> {
         let mut held = BTreeSet::new();
-        for batch in Batches::open(file.table, &file.live.path, Some(&["project_id"]), Looking::default(), 1 << 20)? {
+        for batch in Batches::open(file, Some(&["project_id"]), Looking::default(), 1 << 20)? {
             let batch = batch?;
             let projects = batch.column(0).as_primitive_opt::<Int64Type>().ok_or_else(|| ArrowError::SchemaError("project_id is no integer".to_owned()))?;
             held.extend(projects.values().iter());
@@ -406,9 +430,8 @@ impl Maintenance {
         class: Option<u16>,
         wanted: &dyn Fn(&RecordBatch) -> Result<Option<BooleanArray>, MaintenanceError>,
     ) -> Result<Vec<NewFile>, MaintenanceError> {
-        let paths: Vec<PathBuf> = files.iter().map(|file| file.live.path.clone()).collect();
         let rows = files.iter().map(|file| file.live.rows).sum::<u64>() as usize;
-        let merged = Merged::open(table, &paths, self.options.memory_bytes as usize, wanted)?;
+        let merged = Merged::open(table, files, self.options.memory_bytes as usize, wanted)?;
         let (root, file_bytes) = (self.tables_root.clone(), self.options.file_bytes as usize);
         let name = format!("g{}-m{}", self.generation, now_ms());
         let mut begun = Unregistered::default();

@@ -1,7 +1,6 @@
 //! Reading committed files: batch by batch in the schema of today, and only the parts that may hold what is looked for.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
@@ -10,13 +9,15 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
 use parquet::file::statistics::Statistics;
-use weir_operators::schema::Table;
+
+use super::Observed;
+use crate::lake::CheckedFile;
 
 /// Why a file could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("reading {path}: {source}")]
 pub(super) struct ReadError {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     source: ParquetError,
 }
 
@@ -42,15 +43,16 @@ const BATCH_ROWS_MIN: usize = 16;
 
 impl Batches {
     /// Opens a file; `columns` are those that are wanted, all without. Batches take about so many bytes of memory.
-    pub(super) fn open(table: &Table, path: &Path, columns: Option<&[&str]>, looking: Looking, batch_bytes: usize) -> Result<Self, ReadError> {
-        let error = |source| ReadError { path: path.to_owned(), source };
+    pub(super) fn open(file: &Observed, columns: Option<&[&str]>, looking: Looking, batch_bytes: usize) -> Result<Self, ReadError> {
+        let (table, path) = (file.table, &file.live.path);
+        let error = |source| ReadError { path: path.clone(), source };
         let schema = match columns {
             None => Arc::clone(table.stored_schema()),
             Some(names) => {
                 Arc::new(Schema::new(table.stored_schema().fields().iter().filter(|f| names.contains(&f.name().as_str())).cloned().collect::<Vec<_>>()))
             }
         };
-        let file = File::open(path).map_err(|e| error(e.into()))?;
+        let file = CheckedFile::open(path, &file.checksums).map_err(|e| error(e.into()))?;
         let mut builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(error)?;
         let groups = groups(&mut builder, looking).map_err(error)?;
         let (rows, bytes) =
@@ -60,7 +62,7 @@ impl Batches {
         let mask = ProjectionMask::columns(builder.parquet_schema(), names);
         let batch_rows = (batch_bytes / row_bytes).clamp(BATCH_ROWS_MIN, BATCH_ROWS_MAX);
         let inner = builder.with_projection(mask).with_row_groups(groups).with_batch_size(batch_rows).build().map_err(error)?;
-        Ok(Self { path: path.to_owned(), inner, schema })
+        Ok(Self { path: path.clone(), inner, schema })
     }
 
     /// The batch in the schema of today: a column that the file is too old to have is null.
@@ -86,8 +88,8 @@ impl Iterator for Batches {
 }
 
 /// The row groups that may hold what is looked for.
-fn groups(builder: &mut ParquetRecordBatchReaderBuilder<File>, looking: Looking) -> Result<Vec<usize>, ParquetError> {
-    let leaf = |builder: &ParquetRecordBatchReaderBuilder<File>, name: &str| {
+fn groups(builder: &mut ParquetRecordBatchReaderBuilder<CheckedFile>, looking: Looking) -> Result<Vec<usize>, ParquetError> {
+    let leaf = |builder: &ParquetRecordBatchReaderBuilder<CheckedFile>, name: &str| {
         builder.parquet_schema().columns().iter().position(|column| column.path().parts().len() == 1 && column.name() == name)
     };
     let (project, event) = (leaf(builder, "project_id"), leaf(builder, "event_id"));

@@ -230,6 +230,32 @@ fn sorted_files(life: &Life) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_cannot_be_read_keeps_nothing_else_from_being_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let records: Vec<Record> = (1..=64).map(|id| event(1, now_ms(), id, "E", ADA, "")).collect();
+    let life = Life::begin(dir.path(), eager()).await;
+    life.append(&records[..4]).await;
+    life.until("committed", |life| life.files("errors") > 0).await;
+    life.settled().await;
+    let damaged = life.snapshot().tables["errors"].cold[0].path.clone();
+    life.end().await;
+    std::fs::write(&damaged, b"not a Parquet file").unwrap();
+
+    let life = Life::begin(dir.path(), eager()).await;
+    life.append(&records[4..]).await;
+    // The others are merged all the same, in this table and in the rest; what is damaged stays where it is, and is told of.
+    life.until("merged without it", |life| {
+        let report = life.graph.progress().report().maintenance;
+        report.backlog_files == 0 && report.replaced_files == 0 && report.trouble.is_some_and(|trouble| trouble.contains(&damaged.display().to_string()))
+    })
+    .await;
+    let shown = life.snapshot();
+    assert!(shown.tables["errors"].cold.iter().any(|file| file.path == damaged) && life.files("errors") < 8, "{} files", life.files("errors"));
+    assert!(life.files("payloads") < 8);
+    life.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn files_that_a_query_holds_are_removed_when_it_ends() {
     let dir = tempfile::tempdir().unwrap();
     let life = Life::begin(dir.path(), MaintenanceOptions { cpu_percent: 1, ..eager() }).await;

@@ -4,7 +4,6 @@
 //! memory does not grow with the tables.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -25,6 +24,7 @@ use weir_protocol::ProjectId;
 
 use super::command::{Hydration, Mailbox};
 use super::scans::{Need, needs};
+use crate::lake::CheckedFile;
 use crate::reach::Reach;
 use crate::snapshot::{DataFile, Snapshot, TableSnapshot};
 
@@ -185,7 +185,7 @@ type Batches = parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 
 /// Reads the needed columns of the row groups that may have needed rows.
 fn open(file: &DataFile, table: &Table, need: &Need) -> Result<Batches, ParquetError> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(&file.path)?)?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(CheckedFile::open(&file.path, &file.checksums)?)?;
     let wanted = |name: &str| name == RECEIVED || table.stored_schema().index_of(name).is_ok_and(|index| need.columns.contains(&index));
     let roots = builder.schema().fields().iter().enumerate().filter(|(_, field)| wanted(field.name())).map(|(index, _)| index);
     let mask = ProjectionMask::roots(builder.parquet_schema(), roots);

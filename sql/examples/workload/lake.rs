@@ -9,6 +9,7 @@ use datafusion::arrow::compute::{SortColumn, lexsort_to_indices, take_record_bat
 use datafusion::arrow::datatypes::TimestampMillisecondType;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::{Deserialize, Serialize};
+use weir_dataflow::Checksums;
 use weir_dataflow::snapshot::{DataFile, Snapshot, TableSnapshot};
 use weir_operators::schema::{self, Table, TableKind};
 
@@ -31,6 +32,7 @@ struct Listed {
     table: String,
     path: PathBuf,
     bytes: u64,
+    checksums: Vec<u8>,
     rows: u64,
     received_ms: (i64, i64),
     project_id: (i64, i64),
@@ -88,6 +90,7 @@ fn write(folder: &Path, table: &'static Table, rows: &RecordBatch) -> anyhow::Re
             table: table.name.to_owned(),
             path: Path::new(table.name).join(&relative),
             bytes: written.bytes,
+            checksums: written.checksums,
             rows: written.rows,
             received_ms: bounds(part.column_by_name("received").context("it has")?.as_primitive::<TimestampMillisecondType>().values()),
             project_id: bounds(part.column_by_name("project_id").context("it has")?.as_primitive::<datafusion::arrow::datatypes::Int64Type>().values()),
@@ -108,7 +111,8 @@ pub fn open(folder: &Path) -> anyhow::Result<(Snapshot, Manifest)> {
             match table.kind {
                 TableKind::Current => hot.extend(read(&path)?),
                 TableKind::Appended => {
-                    cold.push(DataFile { path, bytes: file.bytes, rows: file.rows, received_ms: file.received_ms, project_id: file.project_id });
+                    let checksums = Checksums::from_bytes(&file.checksums);
+                    cold.push(DataFile { path, bytes: file.bytes, checksums, rows: file.rows, received_ms: file.received_ms, project_id: file.project_id });
                 }
             }
         }
