@@ -262,8 +262,9 @@ class Cluster:
         return [broker for broker in self.brokers.values() if broker.runs()]
 
     def partitions(self, topic):
-        """{partition: (leader, replicas in sync)}, as one of those that run knows it."""
-        return self.running()[0].metadata(topic)[1][topic]
+        """{partition: (leader, replicas in sync)}, or nothing while those that run do not agree: one that comes back knows for a while only what was."""
+        views = [broker.metadata(topic)[1].get(topic) for broker in self.running()]
+        return views[0] if all(view == views[0] for view in views) else None
 
     def topics(self, *args):
         return self.running()[0].topics(*args)
