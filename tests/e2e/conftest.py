@@ -1,10 +1,12 @@
 """Fixtures: the program, running."""
 
 import os
+import uuid
 
 import postgres
 import pytest
 from envelopes import as_recorded, recorded
+from kafka import Broker
 from weir import BINARY, Weir
 
 
@@ -78,6 +80,22 @@ def corpus(weir, project):
         answer = weir.post(path, body, headers)
         assert answer.status == 200, (request, answer)
     weir.until_still()
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory):
+    """A broker of Kafka that the tests of a module share."""
+    made = Broker(tmp_path_factory.mktemp("kafka"))
+    try:
+        yield made.start()
+    finally:
+        made.kill()
+
+
+@pytest.fixture
+def topic():
+    """The name of a topic that is not there yet."""
+    return "weir-" + uuid.uuid4().hex[:12]
 
 
 @pytest.fixture(scope="module")

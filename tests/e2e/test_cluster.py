@@ -3,30 +3,20 @@
 import os
 import signal
 import time
-import uuid
 
 import pytest
 from envelopes import error
-from kafka import Broker
 from test_kafka import Load, health, post, until
 from weir import UNTIL_S
 
 LEASE_S = 3
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory):
-    made = Broker(tmp_path_factory.mktemp("kafka"))
-    made.start()
-    yield made
-    made.kill()
-
-
 @pytest.fixture
-def pair(fresh, broker):
+def pair(fresh, broker, topic):
     """Two processes, not yet started. Both read the catalog of the first, and write to its lake."""
     env = {
-        "WEIR_JOURNAL__URL": broker.url("weir-" + uuid.uuid4().hex[:12]),
+        "WEIR_JOURNAL__URL": broker.url(topic),
         "WEIR_JOURNAL__PARTITIONS": "4",
         "WEIR_CLUSTER__LEASE": f"{LEASE_S}s",
         "WEIR_COMMIT__MAX_AGE": "1s",

@@ -123,6 +123,10 @@ fn producer(shared: &Arc<Shared>) -> Result<ThreadedProducer<Context>, JournalEr
     ThreadedProducer::from_config_and_context(&shared.options.producer()?, context).map_err(|e| setting_error(&e))
 }
 
+/// Too few replicas show as silence, since the client of Kafka asks again until the time is over.
+const WITHOUT_REPLICAS: &str =
+    "its partition's leader is down, or fewer replicas are in sync than min.insync.replicas asks for; start the brokers that are down";
+
 /// Why a record was not kept, as far as is known.
 fn refused(error: &KafkaError, bytes: u64, shared: &Shared) -> AppendError {
     metrics::counter!(telemetry::ERRORS).increment(1);
@@ -130,7 +134,7 @@ fn refused(error: &KafkaError, bytes: u64, shared: &Shared) -> AppendError {
         Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => {
             return AppendError::TooLarge { bytes, max: bytes.saturating_sub(1).min(shared.topic.record_bytes_max()) };
         }
-        Some(RDKafkaErrorCode::MessageTimedOut) => "no broker confirmed the record in time; it may be kept all the same".to_owned(),
+        Some(RDKafkaErrorCode::MessageTimedOut) => format!("no broker confirmed the record in time; it may be kept all the same: {WITHOUT_REPLICAS}"),
         Some(RDKafkaErrorCode::NotEnoughReplicas | RDKafkaErrorCode::NotEnoughReplicasAfterAppend) => {
             "fewer replicas are in sync than min.insync.replicas of the topic asks for: start the brokers that are down".to_owned()
         }

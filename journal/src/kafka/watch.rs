@@ -132,7 +132,7 @@ impl Watch {
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    look.trouble.get_or_insert_with(|| format!("partition {partition} of topic {name} does not tell how far it reaches: {}", in_words(&error)));
+                    look.trouble.get_or_insert_with(|| format!("partition {partition} of topic {name} does not tell how far it reaches: {}; its leader is down or new, or too few replicas are in sync: start the brokers that are down; this goes on by itself when they are back", in_words(&error)));
                     break;
                 }
             }
