@@ -70,6 +70,7 @@ DELIBERATE = [
     ("numbers are the floats that their decimals name, times rounded to microseconds", lambda path, ours, theirs: is_near(ours, theirs)),
     ("made ids are made of the event's, so that a replay makes the same", lambda path, ours, theirs: path[-1] in ("trace_id", "span_id") and is_made(ours)),
     ("names of devices in shops are not looked up", lambda path, ours, theirs: path == ("contexts", "device", "name") and ours is MISSING),
+    ("exclusive times are computed: Relay does it, but not in the package", lambda path, ours, theirs: path[-1] == "exclusive_time" and theirs in (MISSING, None)),
     ("a feature flag's result has no limit on its depth", lambda path, ours, theirs: path[:3] == ("contexts", "flags", "values")),
 ]
 
@@ -160,6 +161,105 @@ def test_user_agents():
     reference = Reference()
     differing = [(agent, unexplained(ours, reference.normalised(payload))) for agent, payload, ours in zip(USER_AGENTS.splitlines(), payloads, normalised(payloads))]
     assert not any(found for _, found in differing), said(differing)
+
+
+SYSTEMS = """\
+Microsoft Windows 10.0.19045
+Microsoft Windows 10.0.22631
+Microsoft Windows NT 6.1.7601 Service Pack 1
+Microsoft Windows 6.3.9600
+Microsoft Windows 5.1.2600
+Microsoft  Windows  NT  6.0.6002
+Microsoft Windows 10.0
+Microsoft Windows
+MicrosoftWindows 10.0.10240
+Windows 10
+Windows 10  (10.0.19045) 64bit
+Windows 11  (10.0.22000) 64bit
+Windows 8.1  (6.3.9600) 64bit
+Windows 7 Service Pack 1 (6.1.7601) 64bit
+Windows 10.0.19045abc
+Linux 5.10.0
+Linux 5.10.16.3-microsoft-standard-WSL2 #1
+Linux 5.10.0-18-amd64 #1 SMP Debian 5.10.140-1
+Linux 4.19.0 Ubuntu 20.04 64bit
+Linux 5.13.0.0 Ubuntu 20.04 64bit
+Linux 5.13 SteamOS 3.1.2.3 64bit
+Linux 4 Ubuntu 20.04 64bit
+Linux
+Linux 5-1
+Linux 1x
+Darwin 21.6.0
+Darwin 17.5.0 Darwin Kernel Version 17.5.0
+Darwin Kernel Version 21.6.0
+Unix 18.2.0.0
+Unix 18.2.0.10
+macOS 12.1
+Mac OS X 10.14.2 (18C54)
+Mac OS X 10.14.2
+Mac OS X 10.14.2 (18Z54)
+Mac OS X 10.14
+iOS 17
+iOS 17.5.1 (21F90)
+iPadOS 16.1.1.2
+tvOS 12.1
+Android OS 9 / API-28 (PPR1.180610.011/4086678)
+Android OS 9.1.2 / API-28
+Android 9 / API-28
+Android 9.1.2 / API-28
+Android OS 9
+Nintendo Switch
+Nintendo Switch 2
+PlayStation 5
+Foo  1.2
+Foo 1.2-3
+Foo .
+1.2.3
+x"""
+RUNTIMES = """\
+Mono 5.10.1.47 (2017-12/8eb8f7d5e74 Fri Apr 13 20:18:12 EDT 2018)
+Mono
+.NET Core 4.6.26614.01
+.NET Framework 4.7.3056.0
+.NET Native 2.0
+.NET 8.0.0-rc.1
+.NET 6
+node v20.1.0
+IronPython 2.7.8 (2.7.8.0)
+a 1.2 b 3.4 c
+ruby 2.7.1p83 (2020-03-31 revision a0c7c23c9c) [x86_64-linux]
+ 1.2
+1.2
+a 1.2.3.4.5"""
+
+
+def test_raw_descriptions():
+    described = [{"os": {"raw_description": text, **more}} for text in SYSTEMS.splitlines() for more in ({}, {"build": "b", "kernel_version": "k"}, {"name": 7, "version": [1], "build": {}})]
+    described += [{"os": {"raw_description": "Linux 5.10.0", **more}} for more in ({"name": ""}, {"version": ""}, {"name": "x"}, {"os": "x"}, {"name": None})]
+    described += [{"runtime": {"raw_description": text, **more}} for text in RUNTIMES.splitlines() for more in ({}, {"build": "461814"}, {"name": 7, "version": [1]}, {"name": ".NET Framework"})]
+    described += [{"runtime": {"name": ".NET Framework", "build": build, "version": "9"}} for build in ("378389", "528449", 461808, 461808.5, "0461808", "1", True)]
+    described += [{"other": {"type": "os", "raw_description": "Linux 5.10.0"}}, {"os": {"type": "other", "raw_description": "Linux 5.10.0"}}]
+    payloads = [json.dumps({"contexts": contexts}) for contexts in described]
+    reference = Reference()
+    differing = [(str(contexts), unexplained(ours, reference.normalised(payload))) for contexts, payload, ours in zip(described, payloads, normalised(payloads))]
+    differing = [(name, found) for name, found in differing if found]
+    assert not differing, said(differing)
+
+
+def test_device_classes():
+    gibibyte = 1 << 30
+    devices = [{"family": "iOS", "model": f"{kind}{major},{minor}"} for kind in ("iPhone", "iPad", "iPod") for major in range(20) for minor in range(20)]
+    devices += [{"family": family, "model": model} for family in ("iPhone", "iPad", "iphone", "", None, 7) for model in ("iPhone8,1", "iPhone08,1", "iPhone8,1x", "iPhone8", "", None, 7)]
+    devices += [{"family": "Pixel", "processor_frequency": frequency, "processor_count": cores, "memory_size": memory} for frequency in (1999, 2000, 2499, 2500, 2500.5, None) for cores in (7, 8, "8") for memory in (4 * gibibyte - 1, 4 * gibibyte, 6 * gibibyte - 1, 6 * gibibyte, None)]
+    devices += [{"type": "other", "family": "iOS", "model": "iPhone8,1"}]
+    events = [{"contexts": {"device": device}, "tags": {"a": "1"}} for device in devices]
+    events += [{"contexts": {"device": devices[0]}, "server_name": "s", "tags": tags} for tags in (None, {}, {"device.class": "9", "a": "1"}, [["device.class", "9"], ["a", "1"]], [["a", ""], ["device.class", ""], ["b", ""]])]
+    events += [{"tags": {"device.class": "9", "a": "1"}}, {"contexts": {"other": {"type": "device", "family": "iOS", "model": "x"}}}]
+    payloads = [json.dumps(event) for event in events]
+    reference = Reference()
+    differing = [(payload, unexplained(ours, reference.normalised(payload))) for payload, ours in zip(payloads, normalised(payloads))]
+    differing = [(name, found) for name, found in differing if found]
+    assert not differing, said(differing)
 
 
 def places_of_addresses(path):

@@ -6,6 +6,7 @@ use weir_protocol::json::{Json, Object};
 use super::fields::context;
 use super::note::Notes;
 use super::path::Path;
+use super::raw_description;
 use super::read;
 use super::request::body;
 use super::span::links;
@@ -40,10 +41,16 @@ pub fn normalise<'a>(event: &mut Object<'a>, event_id: EventId, notes: &mut Note
         event.insert("contexts", Json::Object(Object::new()));
     }
     let Some(Json::Object(contexts)) = event.get_mut("contexts") else { return };
-    for (_, value) in contexts.iter_mut() {
+    for (key, value) in contexts.iter_mut() {
         if let Json::Object(object) = value
             && let Some(kind) = object.get("type").and_then(Json::as_str).and_then(|kind| NAMED.into_iter().find(|named| *named == kind))
         {
+            let path = Path::Root.key("contexts");
+            match kind {
+                "os" => raw_description::system(object, path.key(key), notes),
+                "runtime" => raw_description::runtime(object, path.key(key), notes),
+                _ => {}
+            }
             name(object, kind);
         }
     }

@@ -11,8 +11,9 @@
 //! | [`kind`], [`level`], [`release`], [`clock`] | single values |
 //! | [`place`] | where an address is |
 //! | [`tags`], [`user`], [`fingerprint`], [`message`], [`request`], [`contexts`], [`measurement`], [`image`] | interfaces |
+//! | [`device`], [`raw_description`] | what contexts lead to |
 //! | [`exception`], [`mechanism`], [`stacktrace`], [`breadcrumb`] | interfaces with values |
-//! | [`transaction`], [`span`] | what only transactions have |
+//! | [`transaction`], [`span`], [`exclusive_time`] | what only transactions have |
 //! | [`user_agent`] | what the client's software is |
 //! | [`path`], [`note`] | what was changed, and where |
 //! | [`size`], [`trim`] | limits |
@@ -27,7 +28,9 @@ pub mod alias;
 pub mod breadcrumb;
 pub mod clock;
 pub mod contexts;
+pub mod device;
 pub mod exception;
+pub mod exclusive_time;
 pub mod fields;
 pub mod fingerprint;
 pub mod image;
@@ -40,6 +43,7 @@ mod names;
 pub mod note;
 pub mod path;
 pub mod place;
+pub mod raw_description;
 pub mod read;
 pub mod release;
 pub mod request;
@@ -137,6 +141,7 @@ pub fn event<'a>(event: &mut Json<'a>, context: &EventContext) -> Result<(), Inv
     if is_transaction {
         transaction::normalise(event, &mut notes);
         span::break_down(event);
+        exclusive_time::normalise(event);
     }
     user::addresses(event, context.client_ip);
     if let Some(places) = &context.places {
@@ -146,6 +151,7 @@ pub fn event<'a>(event: &mut Json<'a>, context: &EventContext) -> Result<(), Inv
     release::normalise(event, &mut notes);
     breadcrumb::normalise(event, shift);
     tags::normalise(event, &mut notes);
+    device::normalise(event);
     stacktrace::normalise(event, &mut notes);
     exception::normalise(event, &mut notes);
     event.insert("type", Json::text(kind::kind(event)));

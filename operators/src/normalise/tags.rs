@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use weir_protocol::json::{Json, Object};
 
+use super::device;
 use super::note::Notes;
 use super::path::Path;
 use super::read::primitive;
@@ -14,7 +15,7 @@ use super::trim::shorten;
 pub const TAG_CHARS_MAX: usize = 200;
 
 /// Keys that the server gives itself.
-const RESERVED: [&str; 5] = ["release", "dist", "user", "filename", "function"];
+const RESERVED: [&str; 6] = ["release", "dist", "user", "filename", "function", device::TAG];
 
 /// Reads `tags` as a list of pairs of texts; a key or a text that is none is null.
 pub fn read<'a>(value: &mut Json<'a>, path: Path<'_>, notes: &mut Notes<'a>) {

@@ -4,7 +4,7 @@ use weir_protocol::json::{Json, Object};
 use weir_protocol::outcome::Outcome;
 use weir_protocol::{Category, EventId};
 
-use super::{blank, category, counted, duration_ms, json_attributes, owned, sample_weight, span_id};
+use super::{blank, category, counted, json_attributes, owned, sample_weight, span_id};
 use crate::decode::Item;
 use crate::deduplicate::Identity;
 use crate::error::{tags, user_hash};
@@ -60,7 +60,6 @@ fn rows(item: &Item, json: &Json<'_>, event_id: EventId) -> Vec<SpanRow> {
     for span in spans {
         rows.extend(child(item, span, &rows[0]));
     }
-    exclude_children(&mut rows);
     rows
 }
 
@@ -89,6 +88,7 @@ fn segment(item: &Item, json: &Json<'_>, event_id: EventId) -> Option<SpanRow> {
     row.user_hash = user.as_deref().map(|user| user_hash(item.context.common.project_id as u64, user));
     row.user = user;
     row.http_status = status.and_then(|status| i32::try_from(status).ok());
+    row.exclusive_ms = exclusive_ms(trace).unwrap_or(row.duration_ms);
     row.measurements = measurements(json.get("measurements"));
     row.client_sample_rate = client_rate;
     row.sample_weight = sample_weight(client_rate, 1.0);
@@ -117,6 +117,7 @@ fn child(item: &Item, span: &Json<'_>, segment: &SpanRow) -> Option<SpanRow> {
     row.user_hash = segment.user_hash;
     row.user.clone_from(&segment.user);
     row.http_status = attributes.integer("http.response.status_code").and_then(|status| i32::try_from(status).ok());
+    row.exclusive_ms = exclusive_ms(span).unwrap_or(row.duration_ms);
     row.measurements = measurements(span.get("measurements"));
     row.client_sample_rate = segment.client_sample_rate;
     row.sample_weight = segment.sample_weight;
@@ -142,21 +143,6 @@ fn measurement_name(name: &str) -> Option<String> {
     (!name.is_empty() && name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'.' || c == b'_')).then_some(name)
 }
 
-/// Sets each span's exclusive time: its own duration less what its direct children cover of it.
-fn exclude_children(rows: &mut [SpanRow]) {
-    let mut intervals: Vec<(String, i64, i64)> = rows.iter().filter_map(|row| Some((row.parent_span_id.clone()?, row.start_us, row.end_us))).collect();
-    intervals.sort();
-    for row in rows {
-        let first = intervals.partition_point(|(parent, _, _)| *parent < row.span_id);
-        let mut covered = 0;
-        let mut reached = row.start_us;
-        for (_, start, end) in intervals[first..].iter().take_while(|(parent, _, _)| *parent == row.span_id) {
-            let (start, end) = ((*start).max(reached), (*end).min(row.end_us));
-            if end > start {
-                covered += end - start;
-                reached = end;
-            }
-        }
-        row.exclusive_ms = duration_ms(0, row.end_us - row.start_us - covered);
-    }
+fn exclusive_ms(span: &Json<'_>) -> Option<f64> {
+    span.get(normalise::exclusive_time::FIELD).and_then(Json::as_f64)
 }
