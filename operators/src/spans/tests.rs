@@ -46,9 +46,9 @@ fn items(envelope: Envelope, sample_rate: Option<f64>) -> Vec<Item> {
 }
 
 /// The items of a recorded envelope.
+#[allow(clippy::disallowed_methods, reason = "a test reads what SDKs sent from a file")]
 pub(crate) fn recorded(name: &str) -> Vec<Item> {
     let path = format!("{}/../tests/corpus/envelopes/{name}.envelope", std::env::var("CARGO_MANIFEST_DIR").unwrap());
-    #[allow(clippy::disallowed_methods, reason = "a test reads what SDKs sent from a file")]
     let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
     items(Envelope::parse(&Bytes::from(bytes)).unwrap(), None)
 }

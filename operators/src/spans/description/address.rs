@@ -57,8 +57,12 @@ pub(super) fn domain(authority: &str) -> String {
 }
 
 fn registered(host: &str) -> String {
-    if host.is_empty() || host.contains(':') || host.parse::<Ipv4Addr>().is_ok() {
+    if host.is_empty() || host.contains(':') {
         return "*".to_owned();
+    }
+    // The machine itself says something, any other number of a machine does not (getsentry/relay#3383).
+    if let Ok(machine) = host.parse::<Ipv4Addr>() {
+        return if machine == Ipv4Addr::LOCALHOST { host } else { "*.*.*.*" }.to_owned();
     }
     let labels: Vec<&str> = host.split('.').collect();
     let kept = match labels.as_slice() {
@@ -84,7 +88,8 @@ mod tests {
         check("GET https://user:secret@shop.example.co.uk/", None, Some("GET https://*.example.co.uk"));
         check("GET https://example.co.uk", None, Some("GET https://example.co.uk"));
         check("GET http://localhost:3000/x", None, Some("GET http://localhost:3000"));
-        check("GET http://10.0.0.1:3000/x", None, Some("GET http://*:3000"));
+        check("GET http://10.0.0.1:3000/x", None, Some("GET http://*.*.*.*:3000"));
+        check("GET http://127.0.0.1:3000/x", None, Some("GET http://127.0.0.1:3000"));
         check("GET http://[::1]:3000/x", None, Some("GET http://*"));
         check("GET /data.json?user=1", Some("app.example.com"), Some("GET *.example.com"));
         check("GET /data.json", None, Some("GET *"));

@@ -1,7 +1,7 @@
 //! Statements of SQL without their values (docs.sentry.io, "Query Parameterization").
 //!
-//! Values and the places for them are `%s`; a list of values is one. Of long lists of columns `..` is left, and so it is of what a
-//! `CASE` tells apart. Columns that are selected lose the name of their table. Comments go, and white space is one blank.
+//! Values and the places for them are `%s`; a list of values is one. Of long lists of columns `..` is left, and of what a `CASE`
+//! tells apart `WHEN .. THEN ..` (getsentry/relay#2471). Columns that are selected lose the name of their table. Comments go, and white space is one blank.
 
 use super::token::{Dialect, Spaced, Token, is_plain, tokens};
 
@@ -53,8 +53,6 @@ const VERBS: [&str; 40] = [
     "UPSERT",
     "WITH",
 ];
-/// Where the columns of a `SELECT` end.
-const ENDS_OF_COLUMNS: [&str; 8] = ["EXCEPT", "FROM", "INTERSECT", "INTO", "LIMIT", "ORDER", "UNION", "WHERE"];
 /// After these a sign is that of a number.
 const BEFORE_SIGNS: [&str; 16] =
     ["AND", "BETWEEN", "BY", "CASE", "ELSE", "IN", "INTERVAL", "LIKE", "LIMIT", "OFFSET", "ON", "OR", "RETURNING", "SELECT", "THEN", "WHERE"];
@@ -72,7 +70,16 @@ pub(super) fn is_statement(text: &str) -> bool {
 /// The statement without its values.
 pub(super) fn normalised(text: &str, dialect: Dialect) -> String {
     let tokens = tokens(text, dialect);
-    let mut writer = Writer { tokens: &tokens, at: 0, out: String::with_capacity(text.len()), last: None, depth: 0, selects: Vec::new(), is_after_into: false };
+    let mut writer = Writer {
+        tokens: &tokens,
+        at: 0,
+        out: String::with_capacity(text.len()),
+        last: None,
+        depth: 0,
+        selects: Vec::new(),
+        names: Names::of(tokens.first().map(|first| first.token)),
+        is_after_into: false,
+    };
     while writer.at < tokens.len() {
         writer.step();
     }
@@ -81,6 +88,59 @@ pub(super) fn normalised(text: &str, dialect: Dialect) -> String {
         writer.out.pop();
     }
     writer.out
+}
+
+/// Words that change what is written, looked up once for each.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keyword {
+    Array,
+    Case,
+    In,
+    Null,
+    Select,
+    Truth,
+    Values,
+    /// Where the columns of a `SELECT` end.
+    EndOfColumns,
+    Other,
+}
+
+impl Keyword {
+    fn of(word: &str) -> Self {
+        let mut upper = [0; 9];
+        let Some(upper) = upper.get_mut(..word.len()) else { return Self::Other };
+        upper.copy_from_slice(word.as_bytes());
+        upper.make_ascii_uppercase();
+        match &*upper {
+            b"ARRAY" => Self::Array,
+            b"CASE" => Self::Case,
+            b"IN" => Self::In,
+            b"NULL" => Self::Null,
+            b"SELECT" => Self::Select,
+            b"TRUE" | b"FALSE" => Self::Truth,
+            b"VALUES" => Self::Values,
+            b"EXCEPT" | b"FROM" | b"INTERSECT" | b"INTO" | b"LIMIT" | b"ORDER" | b"UNION" | b"WHERE" => Self::EndOfColumns,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Which names a statement has that are made up for one transaction or cursor.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Names {
+    Kept,
+    OfSavepoints,
+    OfCursors,
+}
+
+impl Names {
+    fn of(first: Option<Token<'_>>) -> Self {
+        match first {
+            Some(verb) if verb.is_any(&OF_SAVEPOINTS) => Self::OfSavepoints,
+            Some(verb) if verb.is_any(&OF_CURSORS) => Self::OfCursors,
+            _ => Self::Kept,
+        }
+    }
 }
 
 /// A `SELECT` whose columns may still come.
@@ -100,6 +160,7 @@ struct Writer<'t> {
     /// How many parentheses are open.
     depth: usize,
     selects: Vec<Select>,
+    names: Names,
     /// Whether the name of a table that is written to was read, so that a list of its columns may follow.
     is_after_into: bool,
 }
@@ -152,37 +213,30 @@ impl<'t> Writer<'t> {
     }
 
     fn word(&mut self, word: &'t str, is_apart: bool) {
-        let token = Token::Word(word);
         let next = self.token(self.at + 1);
         if self.last == Some(Token::Dot) || next == Some(Token::Dot) {
             // What has a dot beside it is a name, whatever it is called.
             return self.name(word, is_apart);
         }
-        if token.is("CASE") {
-            return self.case(is_apart);
-        }
-        if token.is("IN") && next == Some(Token::Open) && self.list(Token::Open, Token::Close, true) {
-            return;
-        }
-        if token.is("ARRAY") && next == Some(Token::OpenSquare) && self.list(Token::OpenSquare, Token::CloseSquare, false) {
-            return;
-        }
-        if token.is("VALUES") && next == Some(Token::Open) && !matches!(self.last, Some(Token::Symbol(_))) {
-            return self.rows();
-        }
-        let is_null = token.is("NULL") && matches!(self.last, Some(Token::Symbol(_) | Token::Comma | Token::Open));
-        let is_truth = token.is_any(&["TRUE", "FALSE"]) && !self.last.is_some_and(|last| last.is_any(&["IS", "NOT"]));
-        if is_null || is_truth || self.is_made_up(word) {
-            self.write(Token::Value, is_apart);
-            self.at += 1;
-            return;
-        }
-        if token.is_any(&ENDS_OF_COLUMNS) {
-            self.end_columns();
-        }
+        let keyword = Keyword::of(word);
+        let is_value = match keyword {
+            Keyword::Case => return self.case(is_apart),
+            Keyword::In if next == Some(Token::Open) && self.list(Token::Open, Token::Close, true) => return,
+            Keyword::Array if next == Some(Token::OpenSquare) && self.list(Token::OpenSquare, Token::CloseSquare, false) => return,
+            // After an operator it is MySQL's function.
+            Keyword::Values if next == Some(Token::Open) && !matches!(self.last, Some(Token::Symbol(_))) => return self.rows(),
+            Keyword::Null => matches!(self.last, Some(Token::Symbol(_) | Token::Comma | Token::Open)),
+            Keyword::Truth => !self.last.is_some_and(|last| last.is_any(&["IS", "NOT"])),
+            Keyword::EndOfColumns => {
+                self.end_columns();
+                false
+            }
+            _ => false,
+        };
+        let token = if is_value || self.is_made_up(word) { Token::Value } else { Token::Word(word) };
         self.write(token, is_apart);
         self.at += 1;
-        if token.is("SELECT") {
+        if keyword == Keyword::Select {
             while self.selects.last().is_some_and(|select| select.depth >= self.depth) {
                 self.selects.pop();
             }
@@ -218,9 +272,11 @@ impl<'t> Writer<'t> {
 
     /// Whether a name is of one transaction or cursor only.
     fn is_made_up(&self, name: &str) -> bool {
-        let Some(first) = self.token(0) else { return false };
-        let has_number = || name.as_bytes().windows(2).any(|pair| pair.iter().all(u8::is_ascii_digit));
-        first.is_any(&OF_SAVEPOINTS) && !Token::Word(name).is_any(&WORDS_OF_SAVEPOINTS) || first.is_any(&OF_CURSORS) && has_number()
+        match self.names {
+            Names::Kept => false,
+            Names::OfSavepoints => !Token::Word(name).is_any(&WORDS_OF_SAVEPOINTS),
+            Names::OfCursors => name.as_bytes().windows(2).any(|pair| pair.iter().all(u8::is_ascii_digit)),
+        }
     }
 
     /// Whether a sign that follows is of a number, and does not join two.
@@ -239,8 +295,12 @@ impl<'t> Writer<'t> {
             open -= usize::from(spaced.token.is("END"));
             open == 0
         });
-        self.write(Token::Word(self.token(self.at).and_then(Token::name).unwrap_or("CASE")), is_apart);
-        self.write(Token::Symbol(LEFT_OUT), true);
+        if let Some(case) = self.token(self.at) {
+            self.write(case, is_apart);
+        }
+        for token in [Token::Word("WHEN"), Token::Symbol(LEFT_OUT), Token::Word("THEN"), Token::Symbol(LEFT_OUT)] {
+            self.write(token, true);
+        }
         let end = length.map(|length| self.at + length);
         if let Some(end) = end.and_then(|end| self.token(end)) {
             self.write(end, true);
@@ -421,8 +481,8 @@ mod tests {
 
     #[test]
     fn what_a_case_tells_apart_is_left_out() {
-        check("SELECT CASE WHEN a = 1 THEN 2 ELSE CASE WHEN b THEN 3 END END AS x FROM t", "SELECT CASE .. END AS x FROM t");
-        check("UPDATE t SET a = CASE WHEN", "UPDATE t SET a = CASE ..");
+        check("SELECT CASE WHEN a = 1 THEN 2 ELSE CASE WHEN b THEN 3 END END AS x FROM t", "SELECT CASE WHEN .. THEN .. END AS x FROM t");
+        check("UPDATE t SET a = CASE WHEN", "UPDATE t SET a = CASE WHEN .. THEN ..");
     }
 
     #[test]

@@ -97,7 +97,7 @@ pub(super) struct Spaced<'t> {
 /// The tokens of a text.
 pub(super) fn tokens(text: &str, dialect: Dialect) -> Vec<Spaced<'_>> {
     let mut reader = Reader { text, bytes: text.as_bytes(), at: 0, dialect };
-    let mut tokens: Vec<Spaced<'_>> = Vec::with_capacity(text.len() / 4);
+    let mut tokens: Vec<Spaced<'_>> = Vec::with_capacity(text.len() / 2);
     loop {
         let before = reader.at;
         reader.skip();
@@ -297,7 +297,7 @@ fn is_word(byte: u8) -> bool {
 }
 
 fn is_operator(byte: u8) -> bool {
-    b"=<>!~+-*/|&^#@".contains(&byte)
+    matches!(byte, b'=' | b'<' | b'>' | b'!' | b'~' | b'+' | b'-' | b'*' | b'/' | b'|' | b'&' | b'^' | b'#' | b'@')
 }
 
 /// Whether a name needs no quotes.
