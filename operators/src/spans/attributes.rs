@@ -50,6 +50,13 @@ impl Attributes {
         number.or_else(|| self.integer.iter().find(|(k, _)| k == key).map(|(_, v)| *v as f64))
     }
 
+    /// Whether there is a value under this key, of any type.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        let (text, number) = (self.text.iter().map(|(key, _)| key), self.number.iter().map(|(key, _)| key));
+        let (integer, boolean) = (self.integer.iter().map(|(key, _)| key), self.boolean.iter().map(|(key, _)| key));
+        text.chain(number).chain(integer).chain(boolean).any(|there| there == key)
+    }
+
     /// Adds the values whose keys are not there yet under any type, since a map has no key twice.
     pub(crate) fn add_absent<'j, 'a: 'j>(&mut self, given: impl Iterator<Item = (&'j str, &'j Json<'a>)>) {
         let (text, number) = (self.text.iter().map(|(key, _)| key), self.number.iter().map(|(key, _)| key));

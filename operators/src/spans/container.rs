@@ -4,7 +4,7 @@ use weir_protocol::json::Json;
 use weir_protocol::limits::{SPAN_BYTES_MAX, SPAN_CONTAINER_COUNT_MAX};
 use weir_protocol::outcome::Outcome;
 
-use super::{attributes::platform, blank, category, counted, span_id, trace_id, typed_attributes, user_tag};
+use super::{attributes::platform, blank, category, counted, description, span_id, trace_id, typed_attributes, user_tag};
 use crate::decode::Item;
 use crate::error::user_hash;
 use crate::normalise::clock::time_us;
@@ -62,5 +62,6 @@ fn span(item: &Item, container: &Json<'_>, span: &Json<'_>) -> Option<SpanRow> {
         row.exclusive_ms = exclusive_ms;
     }
     row.attributes = attributes;
+    description::add(&mut row);
     Some(row)
 }

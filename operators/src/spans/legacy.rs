@@ -2,7 +2,7 @@
 
 use weir_protocol::json::Json;
 
-use super::{blank, category, json_attributes, owned, span_id, trace_id, user_tag};
+use super::{blank, category, description, json_attributes, owned, span_id, trace_id, user_tag};
 use crate::decode::Item;
 use crate::error::user_hash;
 use crate::normalise::clock::time_us;
@@ -39,5 +39,6 @@ pub(super) fn span(item: &Item, span: &Json<'_>) -> Option<SpanRow> {
     row.http_status = attributes.integer("http.response.status_code").and_then(|status| i32::try_from(status).ok());
     row.measurements = super::transaction::measurements(span.get("measurements"));
     row.attributes = attributes;
+    description::add(&mut row);
     Some(row)
 }

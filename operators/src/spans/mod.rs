@@ -2,6 +2,7 @@
 
 mod attributes;
 mod container;
+mod description;
 mod legacy;
 mod transaction;
 

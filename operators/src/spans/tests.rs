@@ -46,9 +46,9 @@ fn items(envelope: Envelope, sample_rate: Option<f64>) -> Vec<Item> {
 }
 
 /// The items of a recorded envelope.
+#[allow(clippy::disallowed_methods, reason = "a test reads what SDKs sent from a file")]
 pub(crate) fn recorded(name: &str) -> Vec<Item> {
     let path = format!("{}/../tests/corpus/envelopes/{name}.envelope", std::env::var("CARGO_MANIFEST_DIR").unwrap());
-    #[allow(clippy::disallowed_methods, reason = "a test reads what SDKs sent from a file")]
     let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
     items(Envelope::parse(&Bytes::from(bytes)).unwrap(), None)
 }
@@ -359,4 +359,44 @@ proptest! {
             prop_assert!(item_type == "client_report" || !fact.outcomes.is_empty());
         }
     }
+}
+
+/// A child of a transaction and a span of its own have the same group.
+#[test]
+fn spans_have_groups() {
+    let trace = r#""trace_id":"5b8efff798038103d269b633813fc60c","start_timestamp":1795329000.1,"timestamp":1795329000.4,"end_timestamp":1795329000.4"#;
+    let check = |span: &str, want: [Option<&str>; 2]| {
+        let span = format!(r#"{{"span_id":"aaaaaaaaaaaaaaaa",{trace},{span}}}"#);
+        let transaction = format!(r#"{{"start_timestamp":1795329000.0,"timestamp":1795329001.0,{TRACE},"spans":[{span}]}}"#);
+        let facts = [super::transaction(&item(r#"{"type":"transaction"}"#, &transaction), &Knowledge::default()), spans(&item(r#"{"type":"span"}"#, &span))];
+        for fact in facts {
+            let attributes = &spans_of(&fact).last().unwrap().attributes;
+            assert_eq!(["sentry.normalized_description", "sentry.group"].map(|key| attributes.text(key)), want, "{span}");
+        }
+    };
+    // The first half of the MD5 of each, as `md5sum` has it.
+    check(r#""op":"db","description":"SELECT 1""#, [Some("SELECT %s"), Some("3a377dcc490b1690")]);
+    check(r#""op":"db.redis","description":"GET user:1""#, [Some("GET *"), Some("37e3d9fab1ae9162")]);
+    check(r#""op":"db","description":"SELECT 1","data":{"sentry.normalized_description":"mine"}"#, [Some("mine"), Some("918b81db5e91d031")]);
+    check(r#""op":"db","description":"SELECT 1","data":{"sentry.group":"g"}"#, [Some("SELECT %s"), Some("g")]);
+    check(r#""op":"function","description":"f""#, [None, None]);
+    check(r#""op":"resource.script","description":"/js/app.1234.js""#, [Some("/js/app.*.js"), Some("7529f8885d582045")]);
+}
+
+#[test]
+fn spans_of_opentelemetry_have_groups() {
+    let check = |attributes: &str, want: Option<&str>| {
+        let span = format!(
+            r#"{{"name":"n","trace_id":"5b8efff798038103d269b633813fc60c","span_id":"aaaaaaaaaaaaaaaa","start_timestamp":1,"end_timestamp":2,"attributes":{attributes}}}"#
+        );
+        let fact = spans(&item(r#"{"type":"span","item_count":1}"#, &format!(r#"{{"items":[{span}]}}"#)));
+        assert_eq!(spans_of(&fact)[0].attributes.text("sentry.normalized_description"), want, "{attributes}");
+    };
+    let text = |key: &str, value: &str| format!(r#""{key}":{{"type":"string","value":"{value}"}}"#);
+    check(
+        &format!("{{{},{}}}", text("db.system.name", "postgresql"), text("db.query.text", "SELECT a FROM t WHERE b = 1")),
+        Some("SELECT a FROM t WHERE b = %s"),
+    );
+    check(&format!("{{{},{}}}", text("http.request.method", "GET"), text("url.full", "https://a.example.com/x")), Some("GET https://*.example.com"));
+    check("{}", None);
 }

@@ -4,7 +4,7 @@ use weir_protocol::json::{Json, Object};
 use weir_protocol::outcome::Outcome;
 use weir_protocol::{Category, EventId};
 
-use super::{blank, category, counted, json_attributes, owned, sample_weight, span_id};
+use super::{blank, category, counted, description, json_attributes, owned, sample_weight, span_id};
 use crate::decode::Item;
 use crate::deduplicate::Identity;
 use crate::error::{tags, user_hash};
@@ -95,6 +95,7 @@ fn segment(item: &Item, json: &Json<'_>, event_id: EventId) -> Option<SpanRow> {
     row.event_id = Some(event_id.0);
     row.platform = owned(json.get("platform"));
     row.attributes = attributes;
+    description::add(&mut row);
     Some(row)
 }
 
@@ -124,6 +125,7 @@ fn child(item: &Item, span: &Json<'_>, segment: &SpanRow) -> Option<SpanRow> {
     row.event_id = segment.event_id;
     row.platform.clone_from(&segment.platform);
     row.attributes = attributes;
+    description::add(&mut row);
     Some(row)
 }
 
