@@ -44,6 +44,9 @@ const PART_CHARS_MAX: usize = 25;
 const HEX_CHARS_MAX: usize = 5;
 /// So many hexadecimal digits are a hash though none of them is a number; fewer may be a word (`facade`).
 const HEX_LETTERS_MIN: usize = 16;
+/// Letters of both cases and so many numbers among so many characters are a hash in another notation.
+const MIXED_DIGITS_MIN: usize = 2;
+const MIXED_CHARS_MIN: usize = 8;
 /// How many hexadecimal digits the parts of a UUID have.
 const UUID: [usize; 5] = [8, 4, 4, 4, 12];
 
@@ -133,7 +136,12 @@ fn ids(parts: &[(&str, Option<char>)]) -> usize {
     }
     let is_hex = first.len() > HEX_CHARS_MAX && first.bytes().all(|c| c.is_ascii_hexdigit());
     let is_hash = is_hex && (first.len() >= HEX_LETTERS_MIN || first.bytes().any(|c| c.is_ascii_digit()));
-    usize::from(is_hash || first.chars().count() > PART_CHARS_MAX)
+    let count = |is_of: fn(&u8) -> bool| first.bytes().filter(is_of).count();
+    let is_mixed = first.len() >= MIXED_CHARS_MIN
+        && count(u8::is_ascii_digit) >= MIXED_DIGITS_MIN
+        && count(u8::is_ascii_uppercase) > 0
+        && count(u8::is_ascii_lowercase) > 0;
+    usize::from(is_hash || is_mixed || first.chars().count() > PART_CHARS_MAX)
 }
 
 #[cfg(test)]
@@ -151,6 +159,7 @@ mod tests {
         check("550e8400-e29b-41d4-a716-446655440000.css", "*.css");
         check("facade.2.js", "facade.2.js");
         check("abcdefghijklmnopqrstuvwxyz.js", "*.js");
+        check("UcCO3FwrK3iLTeHuS_fvQtMw2Cp50.woff2", "*_*.woff2");
         check("a_b-c~d.js", "a_b-c~d.js");
         check("app.", "app.");
         check("", "");

@@ -310,14 +310,17 @@ impl<'t> Writer<'t> {
 
     /// A word that a list of values follows, of which one is left. `false` where something else is in the list.
     fn list(&mut self, open: Token<'t>, close: Token<'t>, is_apart: bool) -> bool {
-        let mut depth = 0usize;
-        let mut end = self.tokens.len();
+        let (mut depth, mut end, mut is_after_cast) = (0usize, self.tokens.len(), false);
         for (at, spaced) in self.tokens.iter().enumerate().skip(self.at + 1) {
+            let is_type = std::mem::take(&mut is_after_cast);
             match spaced.token {
                 token if token == open => depth += 1,
                 token if token == close => depth -= 1,
+                Token::Symbol("::") => is_after_cast = true,
                 Token::Value | Token::Comma | Token::Symbol("-" | "+") => {}
                 token if token.is_any(&["NULL", "TRUE", "FALSE"]) => {}
+                // A word that begins a list itself ends this look, so that no token is looked at for each of many lists.
+                Token::Word(word) if is_type && Keyword::of(word) == Keyword::Other => {}
                 _ => return false,
             }
             if depth == 0 {
@@ -456,6 +459,7 @@ mod tests {
         check("SELECT * FROM t WHERE id IN (1, 2, 3) AND x NOT IN(?)", "SELECT * FROM t WHERE id IN (%s) AND x NOT IN (%s)");
         check("SELECT * FROM t WHERE (a, b) IN ((1, 2), (-3, NULL))", "SELECT * FROM t WHERE (a, b) IN (%s)");
         check("SELECT * FROM t WHERE id IN (SELECT id FROM u)", "SELECT * FROM t WHERE id IN (SELECT id FROM u)");
+        check("SELECT * FROM t WHERE id IN ('a'::uuid, 'b'::uuid)", "SELECT * FROM t WHERE id IN (%s)");
         check("SELECT * FROM t WHERE id IN (1, 2,", "SELECT * FROM t WHERE id IN (%s)");
         check("SELECT * FROM t WHERE id = ANY(ARRAY[1,2])", "SELECT * FROM t WHERE id = ANY(ARRAY[%s])");
         check("INSERT INTO t (a, b) VALUES (1, now()), (2, 'x') RETURNING id", "INSERT INTO t (a, b) VALUES (%s) RETURNING id");
