@@ -151,7 +151,7 @@ pub(super) mod tests {
     }
 
     proptest! {
-        /// Whatever a description is, it is read to its end, and what comes out is no longer than twice it.
+        /// Whatever a description is, it is read to its end, and what comes out is no longer than three times it, but for a few characters.
         #[test]
         fn any_description_is_taken(text in "(?s)[ -~é\n]{0,60}|([(),.'\"`$:?@%*\\[\\]a1 -]|/\\*|IN |VALUES |SELECT |FROM |CASE |END |INTO |ARRAY|https://|//){0,30}") {
             for dialect in [token::Dialect::Standard, token::Dialect::Mysql, token::Dialect::Any] {
